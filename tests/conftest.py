@@ -1,0 +1,45 @@
+"""Shared fixtures: what a test took (threads of streams, descriptors, records) it must have given back."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def eventually(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+    """Wait until `condition()` is true; a test that waits for another thread or process has no event to await."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"still not so after {seconds} s: {what or condition}"
+        pause.wait(0.01)
+
+
+def descriptors() -> set[str]:
+    """What the open descriptors of this process point at."""
+    found = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
+        except OSError:
+            pass  # the one that listed the folder
+    return found
+
+
+@pytest.fixture
+def nothing_left() -> Iterator[None]:
+    """After the test every stream has ended and every descriptor that it opened is closed."""
+    from streamkit import streams
+
+    before = descriptors()
+    assert len(streams) == 0, list(streams)
+    yield
+    eventually(lambda: len(streams) == 0, what=f"live streams {list(streams)}")
+    eventually(lambda: not (descriptors() - before), what=f"descriptors {descriptors() - before}")
