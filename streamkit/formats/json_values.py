@@ -1,0 +1,109 @@
+"""Values to JSON text on one line, the same for every format that carries JSON.
+
+The law: what is written is JSON as RFC 8259 defines it, in ASCII and without spaces or newlines, so that a
+line-based format can carry it whole and a reader that cuts at U+2028 is not harmed. RFC 8259 section 6 has no
+NaN and no Infinity, so neither is written. The text is made here; nothing is read here.
+"""
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import json
+import uuid
+from collections.abc import Iterator
+from math import isfinite
+
+
+def json_default(value: object) -> object:
+    """Turn a value that JSON does not know into one that it knows; the `default` of a `json.JSONEncoder`.
+
+    | value | becomes |
+    |---|---|
+    | a dataclass instance | an object of its fields; what is in them is turned in its own turn |
+    | `datetime`, `date`, `time` | text in ISO 8601 |
+    | `Decimal` | text, because a JSON number would lose digits in most readers |
+    | `UUID` | text |
+    | `Enum` member | its `.value` |
+
+    Raises `TypeError` for any other type, and `ValueError` for a `Decimal` that is NaN or infinite.
+    Safe from any thread.
+    """
+    if isinstance(value, enum.Enum):
+        return value.value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # One level only: the encoder comes back for what is nested, and `asdict` would copy all of it first.
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        if not value.is_finite():
+            raise ValueError(
+                f"{value!r} cannot be sent: JSON has no NaN or Infinity; send None or text instead"
+            )
+        return str(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    raise TypeError(
+        f"a {type(value).__qualname__} cannot be sent as JSON: {_shortened(value)}; turn it into a str, int, "
+        "float, bool, None, list, dict, dataclass, date, time, Decimal, UUID or Enum first"
+    )
+
+
+# One encoder for the process: `json.dumps` with any option of its own builds a new one at every call.
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=True, allow_nan=False, separators=(",", ":"), default=json_default, check_circular=True
+)
+
+
+def compact_json(value: object) -> str:
+    """Return `value` as JSON text: ASCII, no spaces, no newline.
+
+    Takes what `json.dumps` takes, and what `json_default` adds. A lone surrogate in a string is escaped, as JSON
+    allows. Raises `ValueError` for NaN, Infinity (the message says which value, and where it is), a circular
+    reference and nesting deeper than the interpreter's recursion limit; `TypeError` for a type that JSON cannot
+    hold. Safe from any thread.
+    """
+    try:
+        return _ENCODER.encode(value)
+    except RecursionError:
+        raise ValueError("the value is nested too deeply to be sent as JSON") from None
+    except ValueError as error:
+        for path, number in _non_finite(value, "value", 0):
+            raise ValueError(
+                f"{path} is {number!r}, which cannot be sent: JSON has no NaN or Infinity; "
+                "send None or text instead"
+            ) from error
+        raise
+
+
+# Deep enough for any real message; a circular value ends here too, instead of never.
+_SEARCH_DEPTH = 64
+
+
+def _non_finite(value: object, path: str, depth: int) -> Iterator[tuple[str, float]]:
+    """Yield where a NaN or an infinity is hidden. Only for the message of an error, so speed does not matter."""
+    if isinstance(value, float):
+        if not isfinite(value):
+            yield path, value
+    elif depth > _SEARCH_DEPTH or value is None or isinstance(value, (str, int)):
+        return
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _non_finite(key, f"a key of {path}", depth + 1)
+            yield from _non_finite(item, f"{path}[{key!r}]", depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _non_finite(item, f"{path}[{index}]", depth + 1)
+    else:
+        try:
+            known = json_default(value)
+        except (TypeError, ValueError):
+            return
+        yield from _non_finite(known, path, depth + 1)
+
+
+def _shortened(value: object) -> str:
+    """Return the repr of `value`, cut so that a message stays readable."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

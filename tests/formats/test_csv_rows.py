@@ -1,0 +1,344 @@
+"""CSV against RFC 4180 and RFC 7111: what is written, what is refused, and what the header becomes."""
+
+import csv
+import dataclasses
+import datetime
+import decimal
+import io
+import types
+import uuid
+from collections import OrderedDict, defaultdict, namedtuple
+
+import pytest
+
+from streamkit.formats.csv_rows import CSVEncoder, guard_formula
+
+Point = namedtuple("Point", "x y")
+
+
+@dataclasses.dataclass
+class Place:
+    name: str
+    size: int
+
+
+@dataclasses.dataclass
+class Single:
+    value: object
+
+
+def table(rows, **options):
+    """All of a complete table, as the text that is sent."""
+    encoder = CSVEncoder(**options)
+    frames = [encoder.head(), *(encoder.encode(row) for row in rows), encoder.tail()]
+    return encoder.join(frames).decode("utf-8")
+
+
+CELLS = [
+    ("2.1 CRLF", ["a", "b"], "a,b\r\n"),
+    ("2.4 spaces are kept", [" a ", ""], " a ,\r\n"),
+    ("2.6 comma", ["a,b"], '"a,b"\r\n'),
+    ("2.6 LF", ["a\nb"], '"a\nb"\r\n'),
+    ("2.6 CR alone", ["a\rb"], '"a\rb"\r\n'),
+    ("2.6 CRLF", ["a\r\nb"], '"a\r\nb"\r\n'),
+    ("2.7 quote", ['a"b'], '"a""b"\r\n'),
+    ("2.7 only a quote", ['"'], '""""\r\n'),
+    ("None", [None, 1, None], ",1,\r\n"),
+    ("None alone is no empty line", [None], '""\r\n'),
+    ("bool", [True, False], "True,False\r\n"),
+    ("float", [0.1, 1e300, float("nan"), float("-inf")], "0.1,1e+300,nan,-inf\r\n"),
+    ("int and Decimal", [10**30, decimal.Decimal("1.50")], f"{10**30},1.50\r\n"),
+    ("date", [datetime.date(2026, 11, 21), datetime.time(8, 30)], "2026-11-21,08:30:00\r\n"),
+    (
+        "datetime",
+        [datetime.datetime(2026, 11, 21, 8, 30, tzinfo=datetime.timezone.utc)],
+        "2026-11-21 08:30:00+00:00\r\n",
+    ),
+    ("str() of the rest", [uuid.UUID(int=1)], "00000000-0000-0000-0000-000000000001\r\n"),
+    ("not ASCII", ["caf\xe9", "\u2028", "\U0001f600"], "caf\xe9,\u2028,\U0001f600\r\n"),
+    ("apostrophes are no bytes", ["b'x'", 'b"x"', "<memory"], 'b\'x\',"b""x""",<memory\r\n'),
+]
+
+
+@pytest.mark.parametrize(("rule", "row", "text"), CELLS, ids=[row[0] for row in CELLS])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_cells(rule, row, text, kind):
+    # The first row is checked more closely than the rest, so it is not the only one.
+    assert table([kind(row), kind(row), list(row)]) == text * 3
+
+
+def test_bom_header_rows_and_end_row_come_in_this_order():
+    text = table([(1, 2)], header=["a", "b"], bom=True, end_row=["total", 1, "x"])
+    assert text == "\ufeffa,b\r\n1,2\r\ntotal,1,x\r\n"
+
+
+def test_a_derived_header_comes_after_the_byte_order_mark():
+    assert table([{"a": 1}], bom=True) == "\ufeffa\r\n1\r\n"
+
+
+HEADERS = [
+    ("sequence, none", [(1, 2)], None, "1,2\r\n", False),
+    ("sequence, given", [(1, 2)], ["a", "b"], "a,b\r\n1,2\r\n", True),
+    ("sequence, off", [(1, 2)], False, "1,2\r\n", False),
+    ("mapping, derived", [{"b": 1, "a": 2}, {"a": 4, "b": 3}], None, "b,a\r\n1,2\r\n3,4\r\n", True),
+    ("mapping, given in another order", [{"b": 1, "a": 2}], ["a", "b"], "a,b\r\n2,1\r\n", True),
+    ("mapping, off", [{"b": 1, "a": 2}, {"a": 4, "b": 3}], False, "1,2\r\n3,4\r\n", False),
+    ("mapping with one key", [{"a": 1}, {"a": 2}], None, "a\r\n1\r\n2\r\n", True),
+    ("other mappings", [OrderedDict(a=1), types.MappingProxyType({"a": 2})], None, "a\r\n1\r\n2\r\n", True),
+    ("keys that are no str", [{1: "x", None: "y"}], None, "1,\r\nx,y\r\n", True),
+    ("dataclass, derived", [Place("x", 1), Place("y", 2)], None, "name,size\r\nx,1\r\ny,2\r\n", True),
+    ("dataclass, given in another order", [Place("x", 1)], ["size", "name"], "size,name\r\n1,x\r\n", True),
+    ("dataclass, off", [Place("x", 1)], False, "x,1\r\n", False),
+    ("dataclass with one field", [Single(1), Single(2)], None, "value\r\n1\r\n2\r\n", True),
+    ("named tuple, derived", [Point(1, 2), Point(3, 4)], None, "x,y\r\n1,2\r\n3,4\r\n", True),
+    ("named tuple, given as labels", [Point(1, 2)], ["a", "b"], "a,b\r\n1,2\r\n", True),
+    ("named tuple, off", [Point(1, 2)], False, "1,2\r\n", False),
+    (
+        "mixed kinds under one header",
+        [(1, 2), {"y": 4, "x": 3}, [5, 6]],
+        ["x", "y"],
+        "x,y\r\n1,2\r\n3,4\r\n5,6\r\n",
+        True,
+    ),
+    ("names are quoted too", [{"a,b": 1}], None, '"a,b"\r\n1\r\n', True),
+    ("no rows, given", [], ["a", "b"], "a,b\r\n", True),
+    ("no rows", [], None, "", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "header", "text", "present"), HEADERS, ids=[row[0] for row in HEADERS]
+)
+def test_headers(rule, rows, header, text, present):
+    assert table(rows, header=header) == text
+    encoder = CSVEncoder(header=header)
+    for row in rows:
+        encoder.encode(row)
+    assert encoder.has_header is present
+
+
+def test_rows_of_sqlite_have_names():
+    sqlite3 = pytest.importorskip("sqlite3")
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    rows = connection.execute("select 1 as a, 'x' as b union all select 2, 'y'").fetchall()
+    connection.close()
+    assert table(rows) == "a,b\r\n1,x\r\n2,y\r\n"
+    assert table(rows, header=False) == "1,x\r\n2,y\r\n"
+
+
+def test_content_type_says_what_is_known():  # RFC 4180 section 3, RFC 7111
+    assert CSVEncoder(header=["a"]).content_type == "text/csv; charset=utf-8; header=present"
+    assert CSVEncoder(header=False).content_type == "text/csv; charset=utf-8; header=absent"
+    encoder = CSVEncoder()
+    assert encoder.content_type == "text/csv; charset=utf-8"
+    encoder.encode({"a": 1})
+    assert encoder.content_type == "text/csv; charset=utf-8; header=present"
+
+
+WRONG_ROWS = [
+    ("too few", [(1, 2), (1,)], None, ValueError, "row 2 has 1 cells; 2 are expected, as many as row 1"),
+    ("too many", [(1, 2), (1, 2, 3)], None, ValueError, "row 2 has 3 cells; 2 are expected"),
+    (
+        "too many, list after tuples",
+        [(1, 2), [1, 2, 3]],
+        None,
+        ValueError,
+        "row 2 has 3 cells; 2 are expected",
+    ),
+    (
+        "not as wide as the header",
+        [(1,)],
+        ["a", "b"],
+        ValueError,
+        "row 1 has 1 cells; 2 are expected.*header",
+    ),
+    ("no cells", [()], None, ValueError, "row 1 has no cells"),
+    ("no keys", [{}], None, ValueError, "row 1 has no cells"),
+    ("missing key", [{"a": 1, "b": 2}, {"a": 1}], None, ValueError, "row 2 has no 'b'"),
+    ("unknown key", [{"a": 1}, {"a": 1, "z": 2}], None, ValueError, "row 2 has 'z', which is no column"),
+    ("another key", [{"a": 1}, {"z": 2}], None, ValueError, "row 2 has no 'a'"),
+    ("missing from the header", [{"a": 1, "b": 2}], ["a"], ValueError, "row 1 has 'b', which is no column"),
+    ("missing in the row", [{"a": 1}], ["a", "b"], ValueError, "row 1 has no 'b'"),
+    ("a defaultdict invents nothing", [{"a": 1}, defaultdict(int, b=2)], None, ValueError, "row 2"),
+    ("a name twice", [{"a": 1}], ["a", "a"], ValueError, "twice"),
+    ("field that is no column", [Place("x", 1)], ["name"], ValueError, "row 1 has 'size'"),
+    ("another dataclass", [Place("x", 1), Single(1)], None, ValueError, "row 2 has no 'name'"),
+    ("mapping after sequences", [(1,), {"a": 1}], None, TypeError, "row 2 is dict but the rows before it"),
+    ("str", ["abc"], None, TypeError, "row 1 is str; a row is"),
+    ("str after rows", [("a",), "b"], None, TypeError, "row 2 is str"),
+    ("bytes", [b"abc"], None, TypeError, "row 1 is bytes"),
+    ("int", [5], None, TypeError, "row 1 is int"),
+    ("None", [(1,), None], None, TypeError, "row 2 is NoneType"),
+    ("set", [{1, 2}], None, TypeError, "row 1 is set"),
+    ("generator", [(x for x in "ab")], None, TypeError, "row 1 is generator"),
+    ("a class", [Place], None, TypeError, "row 1 is type"),
+    ("bytes in a cell", [("a", b"x")], None, TypeError, "row 1 has bytes in cell 2"),
+    ("bytes in a later row", [("a", "x"), ("a", b"it's")], None, TypeError, "row 2 has bytes in cell 2"),
+    ("bytearray", [("a",), (bytearray(b"x"),)], None, TypeError, "row 2 has bytearray in cell 1"),
+    ("memoryview", [("a",), (memoryview(b"x"),)], None, TypeError, "row 2 has memoryview in cell 1"),
+    ("bytes in a mapping", [{"a": b"x"}], None, TypeError, "row 1 has bytes in cell 1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "header", "error", "message"), WRONG_ROWS, ids=[r[0] for r in WRONG_ROWS]
+)
+def test_rows_that_are_refused(rule, rows, header, error, message):
+    encoder = CSVEncoder(header=header)
+    for row in rows[:-1]:
+        encoder.encode(row)
+    with pytest.raises(error, match=message):
+        encoder.encode(rows[-1])
+    assert encoder.rows == len(rows) - 1
+
+
+def test_a_lone_surrogate_is_named_with_its_row():
+    encoder = CSVEncoder(header=["a"], bom=True)
+    assert encoder.join([encoder.head(), encoder.encode(["x"])])
+    frames = [encoder.encode(["y"]), encoder.encode(["z\udc80"])]
+    with pytest.raises(ValueError, match=r"row 3 holds a lone surrogate, U\+DC80"):
+        encoder.join(frames)
+
+
+@pytest.mark.parametrize(
+    ("options", "row", "where"),
+    [
+        ({"header": ["\ud800"]}, ["x"], "the header"),
+        ({}, ["\ud800"], "row 1"),
+        ({"end_row": ["\ud800"]}, ["x"], "the end row"),
+    ],
+)
+def test_a_lone_surrogate_elsewhere(options, row, where):
+    with pytest.raises(ValueError, match=f"^{where} holds a lone surrogate"):
+        table([row], **options)
+
+
+def test_end_rows():
+    assert table([(1,), (2,)], end_row=lambda rows: ["end", rows]) == "1\r\n2\r\nend,2\r\n"
+    assert table([], end_row=lambda rows: ("end", rows)) == "end,0\r\n"
+    assert table([(1,)], end_row=lambda rows: None) == "1\r\n"
+    with pytest.raises(TypeError, match="end_row returned int"):
+        table([], end_row=lambda rows: rows)
+    with pytest.raises(TypeError, match="end_row is str"):
+        CSVEncoder(end_row="end")
+
+
+def test_dialects():
+    assert table([("a\tb", 1)], dialect="excel-tab") == '"a\tb"\t1\r\n'
+    assert (
+        table([("a", 1), {"h": 2, "i": 3}], dialect="unix", header=["h", "i"])
+        == '"h","i"\n"a","1"\n"2","3"\n'
+    )
+    with pytest.raises(ValueError, match="no-such"):
+        CSVEncoder(dialect="no-such")
+
+
+def test_a_lone_cr_is_quoted_whatever_the_line_end():  # Python before 3.13 writes it bare
+    class Lines(csv.excel):
+        lineterminator = "\n"
+
+    assert table([("a\rb", "c\nd"), ("e", "f\r")], dialect=Lines) == '"a\rb","c\nd"\ne,"f\r"\n'
+
+
+def test_a_dialect_that_cannot_write_a_cell_names_the_row():
+    class Bare(csv.excel):
+        quoting = csv.QUOTE_NONE
+
+    encoder = CSVEncoder(dialect=Bare)
+    encoder.encode(["a"])
+    with pytest.raises(ValueError, match="row 2 cannot be written in the CSV dialect"):
+        encoder.encode(["a,b"])
+
+
+def test_bytes_are_refused_where_the_dialect_escapes_quotes():
+    class Escaping(csv.excel):
+        doublequote = False
+        escapechar = "\\"
+        quotechar = "'"
+
+    encoder = CSVEncoder(dialect=Escaping)
+    encoder.encode(["a"])
+    with pytest.raises(TypeError, match="row 2 has bytes"):
+        encoder.encode([b"x"])
+
+
+@pytest.mark.parametrize("header", ["abc", b"abc", True, 5, {"a"}, {"a": 1}, [1], ["a", None]])
+def test_headers_that_are_no_names(header):
+    with pytest.raises(TypeError, match="header"):
+        CSVEncoder(header=header)
+
+
+def test_an_empty_header_is_a_mistake():
+    with pytest.raises(ValueError, match="header is empty"):
+        CSVEncoder(header=[])
+
+
+class Formula:
+    def __str__(self):
+        return "=1+1"
+
+
+class Name(str):
+    __slots__ = ()
+
+
+GUARDED = [
+    "=1+1",
+    "+1+1",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "-",
+    "=",
+    "--5",
+    "-5%",
+    "+49 30 1",
+    "-1,5",
+    Name("=1"),
+]
+UNGUARDED = [
+    "",
+    "a=1",
+    " ",
+    "5",
+    "-5",
+    "+5",
+    "-5.",
+    "-.5",
+    "+1.5e-3",
+    "'=1",
+    5,
+    -5,
+    -0.5,
+    None,
+    True,
+    decimal.Decimal(-1),
+]
+
+
+@pytest.mark.parametrize("cell", GUARDED)
+def test_formulas_are_guarded(cell):
+    assert guard_formula(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", UNGUARDED)
+def test_numbers_and_plain_text_are_not_guarded(cell):
+    assert guard_formula(cell) is cell
+
+
+def test_an_object_that_prints_as_a_formula_is_guarded():
+    assert guard_formula(Formula()) == "'=1+1"
+
+
+def test_the_guard_comes_before_the_quotes_and_covers_header_and_end_row():
+    text = table([{'=a"': "=1,2"}, {'=a"': "x"}], guard_formulas=True, end_row=["@end"])
+    assert text == '"\'=a"""\r\n"\'=1,2"\r\nx\r\n\'@end\r\n'
+    assert table([["=1"], ["-5"]], guard_formulas=False) == "=1\r\n-5\r\n"
+
+
+def test_the_standard_reader_reads_it_back():
+    rows = [["a", 'b"', "c\r", "d\n", "e,", " f "], ["", "=", "\r\n", '""', "\u2028", "'"]]
+    assert list(csv.reader(io.StringIO(table(rows), newline=""), strict=True)) == rows
