@@ -1,0 +1,164 @@
+"""The rows of a DB-API cursor (PEP 249), in batches, as a source.
+
+Law of this file
+- The thread that iterates owns the cursor and closes it; the connection belongs to whoever opened it.
+- Rows are fetched in batches: one by one costs a call (with some drivers a round trip) each, all at once
+  costs the memory of the whole result.
+- A connection may be shared, so it is interrupted only while this cursor is fetching.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from streamkit.flow.flush import FLUSH
+
+# Rows. At about 100 bytes a row one batch nearly fills a 64 KiB chunk; more would only hold more memory.
+BATCH_ROWS: Final = 500
+
+
+class Cursor(Protocol):
+    """What is needed of a DB-API cursor. `connection`, optional in PEP 249, is used where it is there."""
+
+    @property
+    def description(self) -> Any:
+        """None, or one sequence a column whose first item is the name."""
+        ...
+
+    def fetchmany(self, size: int, /) -> Sequence[Any]:
+        """The next rows, `size` at most; empty at the end."""
+        ...
+
+    def close(self) -> object:
+        """Close the cursor."""
+        ...
+
+
+class CursorRows:
+    """The rows of a cursor, as the cursor makes them; see `cursor_rows`.
+
+    columns: the names of the columns, in order.
+    """
+
+    def __init__(self, cursor: Cursor, batch: int) -> None:
+        if batch < 1:
+            raise ValueError(f"batch is {batch!r}: give the number of rows to fetch at once, 1 or more")
+        self._cursor = cursor
+        self._batch = batch
+        # Owned for the length of an assignment, or of `interrupt`, which sets a flag in SQLite and returns.
+        self._lock = threading.Lock()
+        self._fetching = False
+        self._cancelled = threading.Event()
+        self._first: Sequence[Any] | None = None
+        description = cursor.description
+        if description is None:
+            description = self._fetch_for_description()
+        self.columns: list[str] = [column[0] for column in description]
+        self._iterator = self._rows()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterator
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    def close(self) -> None:
+        """Close the cursor; the connection stays open. The second call does nothing."""
+        with self._lock:
+            cursor, self._cursor = self._cursor, _CLOSED
+        self._iterator.close()
+        cursor.close()
+
+    def cancel(self) -> None:
+        """End the rows after the batch in hand; any thread.
+
+        A query of `sqlite3` that is running is interrupted at once (`Connection.interrupt` is made to be
+        called from another thread). With other drivers the `fetchmany` in progress returns first.
+        """
+        with self._lock:
+            self._cancelled.set()
+            connection = getattr(self._cursor, "connection", None)
+            if self._fetching and isinstance(connection, sqlite3.Connection):
+                try:
+                    connection.interrupt()
+                except sqlite3.ProgrammingError:  # closed by its owner: nothing runs on it any more
+                    pass
+
+    def _fetch_for_description(self) -> Any:
+        # A server-side cursor (psycopg2's named ones) does not know its columns before the first fetch.
+        cause: Exception | None = None
+        try:
+            self._first = self._cursor.fetchmany(1)
+        except Exception as error:  # every driver has its own exception for "no result set"
+            cause = error
+        description = self._cursor.description
+        if description is None:
+            raise ValueError(
+                "the cursor has no result set: execute a SELECT before handing it over"
+            ) from cause
+        if cause is not None:
+            raise cause
+        return description
+
+    def _fetch(self, size: int) -> Sequence[Any]:
+        with self._lock:
+            if self._cancelled.is_set():
+                return ()
+            self._fetching = True
+        try:
+            return self._cursor.fetchmany(size)
+        except sqlite3.OperationalError as error:
+            # SQLITE_INTERRUPT; the exception carries the number only since Python 3.11
+            if self._cancelled.is_set() and str(error) == "interrupted":
+                return ()
+            raise
+        finally:
+            with self._lock:
+                self._fetching = False
+
+    def _rows(self) -> Generator[Any, None, None]:
+        # The first row alone: it is on its way while the database still works on the others.
+        size = 1
+        rows = self._fetch(size) if self._first is None else self._first
+        self._first = None
+        while rows:
+            yield from rows
+            # A full batch: the next fetch may take long, so what is there goes first. A short one is most
+            # likely the last, which the end of the stream sends anyhow.
+            if len(rows) >= size:
+                yield FLUSH
+            size = self._batch
+            rows = self._fetch(size)
+
+
+class _ClosedCursor:
+    description: Any = None
+
+    def fetchmany(self, size: int, /) -> Sequence[Any]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+_CLOSED: Final = _ClosedCursor()
+
+
+def cursor_rows(cursor: Cursor, *, batch: int = BATCH_ROWS) -> CursorRows:
+    """The rows of an executed DB-API cursor: `sqlite3`, psycopg, mysqlclient, Django's, ...
+
+    batch: rows a `fetchmany`, 500 by default; the first one asks for a single row, so that it goes out at
+    once. Between two batches comes the item `FLUSH`. `.columns` holds the column names. `close()` closes the
+    cursor, not the connection.
+
+    A driver may still hold the whole result in memory: with psycopg and MySQL drivers use a server-side
+    cursor.
+
+    Raises ValueError when the cursor has no result set (`description` is None) or `batch` is below 1. Its
+    methods other than `cancel` belong to one thread; `sqlite3` insists that it be the one that made the
+    connection.
+    """
+    return CursorRows(cursor, batch)

@@ -1,0 +1,52 @@
+"""What a stream asks of a format: the bytes of its beginning, its items, and each of its ends.
+
+The formats package knows bytes but not how streams end; a response joins both by handing the stream one `Framing`.
+All methods are called from one thread at a time: `head` and `encode` by the producer's, the others by either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import AnyStr, Protocol
+
+
+class Framing(Protocol[AnyStr]):
+    """How one stream is put into bytes. Frames are all `str` or all `bytes`; `join` makes the bytes of a chunk.
+
+    heartbeat: bytes that are sent when nothing else was for a while; None where the format has no filler.
+    resets: whether a failed stream resets the connection. Rows and files do, since behind a proxy that speaks
+        HTTP/1.0 a plain close looks complete; events do not, since a reset could overtake the error event.
+    """
+
+    @property
+    def heartbeat(self) -> bytes | None: ...
+
+    @property
+    def resets(self) -> bool: ...
+
+    def head(self) -> AnyStr:
+        """What is sent before the first item, at once; empty where there is nothing."""
+        ...
+
+    def encode(self, item: object) -> AnyStr:
+        """One item. Raises TypeError or ValueError for what cannot be sent."""
+        ...
+
+    def tail(self) -> AnyStr:
+        """What ends a stream that is complete. Never called for one that is not."""
+        ...
+
+    def join(self, frames: Sequence[AnyStr]) -> bytes:
+        """Frames in order, as the bytes of one chunk."""
+        ...
+
+    def failed(self, error: BaseException) -> bytes:
+        """The last words of a stream whose producer raised; empty where the format has none."""
+        ...
+
+    def paused(self) -> bytes | None:
+        """The last bytes of a stream that ends early as planned, so that its client comes back and resumes.
+
+        None where an early end must not look complete: the stream is then aborted.
+        """
+        ...

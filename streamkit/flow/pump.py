@@ -1,0 +1,217 @@
+"""A producer on a thread of its own, and the small bounded queue between it and the thread that sends.
+
+Law of this file
+- The producing thread (a stream thread) alone opens, iterates and closes the producer. It waits for the sending
+  thread only in `put`, when the queue is full.
+- The sending thread (the request's) waits for the producing one only in `ready` and `take`, each with a deadline,
+and for
+  `CLOSE_SECONDS` at most in `close`.
+- One condition guards the queue. Its lock is held for a few list operations, never across user code: items are
+  encoded before `put` takes it, and joined after `take` gave it back. Only one of the two threads
+  can be waiting at a time (full implies due), so one `notify` always reaches the right one.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import Context
+from time import monotonic
+from typing import AnyStr, Final, Generic
+
+from streamkit.errors import ClientDisconnected
+from streamkit.flow.flush import FLUSH
+from streamkit.flow.framing import Framing
+from streamkit.flow.producer import Producer
+from streamkit.flow.stream import Stream
+from streamkit.flow.stream_threads import stream_threads
+
+QUEUE_BYTES: Final = (
+    256 * 1024
+)  # enough to keep a socket busy (Linux' default send buffers), small for 1,000 streams
+QUEUE_FRAMES: Final = 1000  # bounds the objects too, for producers of tiny items
+CLOSE_SECONDS: Final = 0.2  # an ordinary generator closes at once; one that is blocked is not waited for
+
+
+class Pump(Generic[AnyStr]):
+    """Runs a producer apart from the thread that sends its chunks.
+
+    flush_bytes: what is queued is due when it is about this long. flush_seconds: or when its oldest item is this
+    old; None is off. The first item is due at once, and so is everything at a `FLUSH`.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        framing: Framing[AnyStr],
+        stream: Stream,
+        context: Context,
+        *,
+        flush_bytes: int,
+        flush_seconds: float | None,
+    ) -> None:
+        self.finished = False  # nothing more will be put
+        self.error: BaseException | None = None
+        self._producer = producer
+        self._framing: Framing[AnyStr] = framing
+        self._stream = stream
+        self._context = context
+        self._flush_bytes = flush_bytes
+        self._flush_seconds = float("inf") if flush_seconds is None else flush_seconds
+        self._limit = max(QUEUE_BYTES, 2 * flush_bytes)
+        self._condition = threading.Condition(threading.Lock())
+        self._frames: list[AnyStr] = []
+        self._size = 0
+        self._oldest = 0.0  # when the first frame of the queue was put
+        self._due = False
+        self._opened = False
+        self._stopped = False
+        self._waiting = False  # the sending thread waits
+        self._running = False
+        self._closed = threading.Event()
+
+    # -- the sending thread -------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the producer. Raises TooManyStreams when no thread can be had."""
+        head = self._framing.head()
+        if head:  # does not wait for the first item
+            self._frames.append(head)
+            self._due = True
+        self._stream.call_on_cancel(self.cancel)
+        self._stream.join_in()
+        try:
+            stream_threads.run(self._run)
+        except BaseException:
+            self._stream.leave()
+            raise
+        self._running = True
+
+    def ready(self, until: float, *, opened_only: bool = False) -> bool:
+        """Wait until the first item is there or the producer has ended (`opened_only`: or has been opened).
+
+        False when it is later than `until` (time.monotonic()) or the stream was told to stop.
+        """
+        with self._condition:
+            while not (self._stream.events or self.finished or (opened_only and self._opened)):
+                left = until - monotonic()
+                if left <= 0 or self._stopped:
+                    return False
+                self._wait(left)
+            return True
+
+    def take(self, until: float) -> bytes:
+        """What is due, as one chunk; empty when it is later than `until`, at the end, or when told to stop."""
+        with self._condition:
+            while not self._due and not self.finished and not self._stopped:
+                now = monotonic()
+                deadline = until
+                if self._frames:
+                    old = self._oldest + self._flush_seconds
+                    if now >= old:
+                        break
+                    deadline = min(deadline, old)
+                if now >= deadline:
+                    return b""
+                self._wait(deadline - now)
+            if self._is_full():
+                self._condition.notify()  # the producing thread waits for room
+            frames, self._frames = self._frames, []
+            self._size = 0
+            self._due = False
+        return self._framing.join(frames) if frames else b""
+
+    def _wait(self, seconds: float) -> None:
+        self._waiting = True
+        self._condition.wait(min(seconds, threading.TIMEOUT_MAX))
+        self._waiting = False
+
+    def cancel(self) -> None:
+        """Stop taking items: wakes both threads. Any thread; never blocks for longer than a few instructions."""
+        with self._condition:
+            self._stopped = True
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Stop, and give the producer a moment to close; one that is blocked closes when it returns."""
+        if self._running:
+            self.cancel()
+            self._closed.wait(CLOSE_SECONDS)
+        else:
+            self.finished = True
+            self._context.run(self._producer.close)
+
+    # -- the producing thread -----------------------------------------------------------------------------------
+
+    def put(self, frame: AnyStr) -> bool:
+        """Queue one encoded item; waits while the queue is full. False when the stream has been told to stop."""
+        condition = self._condition
+        with condition:
+            frames = self._frames
+            if not frames:
+                self._oldest = monotonic()
+            frames.append(frame)
+            self._size += len(frame)
+            if self._size >= self._flush_bytes or not self._stream.events:
+                self._due = True
+            if self._waiting and (self._due or len(frames) == 1):
+                condition.notify()
+            self._stream.events += 1
+            while self._is_full() and not self._stopped:
+                self._due = True
+                condition.wait()
+            return not self._stopped
+
+    def flush(self) -> None:
+        """Make what is queued due now."""
+        with self._condition:
+            if self._frames:
+                self._due = True
+                self._condition.notify()
+
+    def _is_full(self) -> bool:
+        return self._size >= self._limit or len(self._frames) >= QUEUE_FRAMES
+
+    def _run(self) -> None:
+        context = self._context
+        error: BaseException | None = None
+        try:
+            context.run(self._produce)
+        except BaseException as caught:
+            error = caught
+        finally:
+            try:
+                context.run(self._producer.close)
+            except BaseException as caught:
+                error = error or caught
+        if error is None and not self._stopped:
+            try:
+                self._put_last(self._framing.tail())
+            except BaseException as caught:
+                error = caught
+        if self._stopped and error is not None and not isinstance(error, ClientDisconnected):
+            # Nobody is left to be told: the sending thread may have gone already.
+            self._stream.error = self._stream.error or error
+        with self._condition:
+            self.error = error
+            self.finished = True
+            self._condition.notify()
+        self._closed.set()
+        self._stream.leave()
+
+    def _put_last(self, tail: AnyStr) -> None:
+        with self._condition:
+            if tail:
+                self._frames.append(tail)
+            self._due = True
+
+    def _produce(self) -> None:
+        encode, put = self._framing.encode, self.put
+        iterator = self._producer.open(self._stream)
+        with self._condition:
+            self._opened = True
+            self._condition.notify()
+        for item in iterator:
+            if item is FLUSH:
+                self.flush()
+            elif not put(encode(item)):
+                return

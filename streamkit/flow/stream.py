@@ -1,0 +1,293 @@
+"""The record of one live stream: what it has sent, how it is told to stop, and the one place where it ends.
+
+Law of this file
+- `end()` decides *why* a stream ends. Any thread may call it, the first call wins, and it never blocks.
+- `finish()` does what has to be done *once*: it runs every callback, takes the stream out of the registry and
+  writes the line to the log. It is reached when every party (the thread that produces, the thread that sends) has
+  called `leave()`, and runs on the thread of the last one, so no callback ever runs beside a producer at work.
+- The counters have one writer each: `events` belongs to the producing thread, the others to the sending one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import Context, ContextVar
+from typing import Final, Literal
+
+Outcome = Literal["completed", "failed", "client_gone", "too_slow", "expired", "drained"]
+State = Literal["opening", "streaming", "ending", "ended"]
+
+log: Final = logging.getLogger("streamkit")
+
+_numbers = itertools.count(1)
+current: ContextVar[Stream | None] = ContextVar("streamkit_stream", default=None)
+
+
+class Stream:
+    """One live stream. Read it from any thread; the numbers are those of this moment.
+
+    id: short, unique among the processes of one machine. kind: "events", "csv", ... path: SCRIPT_NAME and PATH_INFO,
+    never the query string, which may hold a secret. peer: "address:port" of the connection; behind a proxy, the
+    proxy.
+    chunks, bytes: handed to the server so far. events: items taken from the producer. opened: seconds since the
+    epoch.
+    first_byte_delay: seconds until the first byte, or None. state: opening, streaming, ending, ended.
+    outcome: None while it lives, then completed, failed, client_gone, too_slow, expired or drained.
+    cancelled: an event that is set when the stream has to stop early; a producer may wait on it instead of sleeping.
+    """
+
+    __slots__ = (
+        "_callbacks",
+        "_cancels",
+        "_context",
+        "_lock",
+        "_parties",
+        "_started",
+        "bytes",
+        "cancelled",
+        "chunks",
+        "error",
+        "events",
+        "first_byte_delay",
+        "id",
+        "kind",
+        "last_write",
+        "opened",
+        "outcome",
+        "path",
+        "peer",
+        "state",
+    )
+
+    def __init__(self, kind: str, environ: Mapping[str, object], context: Context) -> None:
+        context.run(current.set, self)
+        self._context = context
+        self.id = f"{os.getpid():x}-{next(_numbers):x}"
+        self.kind = kind
+        self.path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
+        self.peer = _peer(environ)
+        self.opened = time.time()
+        self._started = time.monotonic()
+        self.chunks = 0
+        self.events = 0
+        self.bytes = 0
+        self.first_byte_delay: float | None = None
+        self.last_write: float | None = None  # time.monotonic()
+        self.state: State = "opening"
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.cancelled = threading.Event()
+        # Owned by whoever is inside a method of this class, for a few instructions; nothing is called under it.
+        self._lock = threading.Lock()
+        self._parties = 1
+        self._callbacks: list[Callable[[], object]] = []
+        self._cancels: list[Callable[[], object]] = []
+
+    # -- what it has done ---------------------------------------------------------------------------------------
+
+    @property
+    def age(self) -> float:
+        """Seconds since the stream was opened."""
+        return time.monotonic() - self._started
+
+    def sent(self, size: int) -> None:
+        """Count one chunk of `size` bytes, handed to the server now. Called by the sending thread alone."""
+        self.last_write = time.monotonic()
+        if not self.chunks:
+            self.first_byte_delay = self.last_write - self._started
+            self.state = "streaming"
+        self.chunks += 1
+        self.bytes += size
+
+    def as_dict(self) -> dict[str, object]:
+        """The record as JSON values: durations in seconds, `last_write` as seconds ago."""
+        last = self.last_write
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "path": self.path,
+            "peer": self.peer,
+            "state": self.state,
+            "outcome": self.outcome,
+            "age": round(self.age, 3),
+            "chunks": self.chunks,
+            "events": self.events,
+            "bytes": self.bytes,
+            "first_byte_delay": None if self.first_byte_delay is None else round(self.first_byte_delay, 6),
+            "last_write": None if last is None else round(time.monotonic() - last, 3),
+        }
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} {self.kind} {self.path!r} {self.outcome or self.state}>"
+
+    # -- how it ends --------------------------------------------------------------------------------------------
+
+    def call_on_close(self, callback: Callable[[], object]) -> None:
+        """Run `callback()` once, at the end, whatever the end. Any thread; too late a call runs it at once."""
+        with self._lock:
+            if self.state != "ended":
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def call_on_cancel(self, cancel: Callable[[], object]) -> None:
+        """Run `cancel()` when the stream is told to stop early. It must not block; it wakes a blocked producer."""
+        with self._lock:
+            if not self.cancelled.is_set():
+                self._cancels.append(cancel)
+                return
+        cancel()
+
+    def join_in(self) -> None:
+        """One more party takes part (a thread of its own): `finish` waits for its `leave` too."""
+        with self._lock:
+            self._parties += 1
+
+    def end(self, outcome: Outcome, error: BaseException | None = None) -> bool:
+        """Decide why the stream ends; True if this call decided it. Any thread; never blocks, never raises.
+
+        Every outcome but `completed` cancels the producer.
+        """
+        with self._lock:
+            if self.outcome is not None:
+                return False
+            self.outcome = outcome
+            self.error = error
+            self.state = "ending"
+            cancels: list[Callable[[], object]] = []
+            if outcome != "completed":
+                self.cancelled.set()
+                cancels, self._cancels = self._cancels, []
+        for cancel in cancels:
+            try:
+                cancel()
+            except Exception:
+                log.exception("stream %s: cancelling its source failed", self.id)
+        return True
+
+    def leave(self, error: BaseException | None = None) -> None:
+        """One party is done with the stream, perhaps with an error of its own. The last one runs the callbacks.
+
+        Raises `error`, else the first error of a callback.
+        """
+        with self._lock:
+            self._parties -= 1
+            last = self._parties == 0
+        if last:
+            self._finish(error)
+        elif error is not None:
+            raise error
+
+    def _finish(self, first: BaseException | None) -> None:
+        self.end("client_gone")  # nobody said why: the server dropped the response
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+            self.state = "ended"
+        # A copy, because the producer's thread may still be on its way out of the context itself.
+        context = self._context.copy()
+        for callback in callbacks:
+            try:
+                context.run(callback)
+            except BaseException as error:  # every callback runs, then the first error is raised
+                if first is not None:
+                    log.exception("stream %s: a further callback failed", self.id)
+                first = first or error
+        streams._remove(self)
+        self._write_last_line()
+        if first is not None:
+            raise first
+
+    def _write_first_line(self) -> None:
+        log.info("stream %s opened: %s %s from %s", self.id, self.kind, ascii(self.path), self.peer or "-")
+
+    def _write_last_line(self) -> None:
+        failed = self.error is not None
+        delay = self.first_byte_delay
+        log.log(
+            logging.ERROR if failed else logging.INFO,
+            "stream %s %s: %s %s, %d events, %d chunks, %d bytes in %.3f s, first byte after %s%s",
+            self.id,
+            self.outcome,
+            self.kind,
+            ascii(self.path),
+            self.events,
+            self.chunks,
+            self.bytes,
+            self.age,
+            "-" if delay is None else f"{delay:.3f} s",
+            _advice(self.error),
+            exc_info=self.error,
+        )
+
+
+class Streams:
+    """The streams of this process that live now: iterate, `len()`, `get(id)`, `current()`. Thread-safe."""
+
+    def __init__(self) -> None:
+        # Owned for the length of one dictionary operation; nothing is called under it.
+        self._lock = threading.Lock()
+        self._live: dict[str, Stream] = {}
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """After a fork the streams are the parent's; so may the lock have been."""
+        self._lock = threading.Lock()
+        self._live = {}
+
+    def _add(self, stream: Stream) -> None:
+        with self._lock:
+            self._live[stream.id] = stream
+        stream._write_first_line()
+
+    def _remove(self, stream: Stream) -> None:
+        with self._lock:
+            self._live.pop(stream.id, None)
+
+    def __iter__(self) -> Iterator[Stream]:
+        with self._lock:
+            live = list(self._live.values())
+        return iter(live)
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __contains__(self, stream: object) -> bool:
+        return isinstance(stream, Stream) and self._live.get(stream.id) is stream
+
+    def get(self, id: str) -> Stream | None:
+        """The live stream with this id, or None."""
+        return self._live.get(id)
+
+    def current(self) -> Stream | None:
+        """The stream whose producer this code runs in (its generator, its `write` function), or None elsewhere."""
+        return current.get()
+
+
+def _peer(environ: Mapping[str, object]) -> str:
+    address, port = environ.get("REMOTE_ADDR"), environ.get("REMOTE_PORT")
+    if not address:
+        return ""
+    text = ascii(str(address))[1:-1]
+    if port:
+        text = f"[{text}]:{port}" if ":" in text else f"{text}:{port}"
+    return text
+
+
+def _advice(error: BaseException | None) -> str:
+    # sqlite3 objects refuse to be used on another thread than the one that made them.
+    if isinstance(error, sqlite3.ProgrammingError) and "thread" in str(error):
+        return (
+            "; the producer runs on a thread of its own: open the connection inside the generator,"
+            ' or pass delivery="threaded" to run rows on the request\'s thread'
+        )
+    return ""
+
+
+streams: Final = Streams()
