@@ -1,0 +1,148 @@
+"""The server's connection behind a request: is the client still there, and how to end it.
+
+A server that stands in front of a WSGI application rarely tells it that the client has left: it finds out on
+the second write after that. But gunicorn, Werkzeug's development server and streamkit's own lend their socket in
+the environ, and a socket can be asked without writing a byte; waitress offers a callable. Everything here runs on
+the thread that sends, never blocks, and never reads a byte that belongs to the server.
+
+An end of file from the client counts as "has left", as in Go's net/http: a client that closes and one that shuts
+down only its sending
+side cannot be told apart without writing, and no browser, proxy or HTTP library in use shuts down only one side.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+WRITE_SECONDS: Final = 30.0
+"""How long one write may wait for a client that does not read; gunicorn's and nginx' own time-outs are 30 to 60 s."""
+
+# Linux and some others tell of the peer's end even behind bytes that have not been read yet.
+_ENDED: Final[int] = getattr(select, "POLLRDHUP", 0)
+_BROKEN: Final[int] = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class Connection(Protocol):
+    """What delivery asks of the connection a response goes to."""
+
+    def is_gone(self) -> bool:
+        """Whether the client has closed its side. Never blocks."""
+        ...
+
+    def limit_writes(self) -> None:
+        """Give every write `WRITE_SECONDS`, where the server sets no limit itself."""
+        ...
+
+    def release(self) -> None:
+        """Take back `limit_writes`: the server goes on with this connection."""
+        ...
+
+    def hang_up(self) -> None:
+        """End both directions, so that nothing that the server still writes can look like a complete answer."""
+        ...
+
+    def reset(self) -> None:
+        """End it with a TCP reset, which no proxy can mistake for the end of a complete body."""
+        ...
+
+
+class NoConnection:
+    """A server that lends nothing, or a test client: the client is there until a write fails."""
+
+    def is_gone(self) -> bool:
+        return False
+
+    def limit_writes(self) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+    def hang_up(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        pass
+
+
+class WaitressConnection(NoConnection):
+    """Waitress with `channel_request_lookahead` above 0 knows whether the client has left."""
+
+    def __init__(self, client_disconnected: Callable[[], bool]) -> None:
+        self.is_gone = client_disconnected  # type: ignore[method-assign]
+
+
+class SocketConnection:
+    """A socket that the server lent."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._limited = False
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN | _ENDED)
+
+    def is_gone(self) -> bool:
+        ready = self._poll.poll(0)
+        if not ready:
+            return False
+        events = ready[0][1]
+        if events & (_BROKEN | _ENDED):
+            return True
+        if isinstance(self._socket, ssl.SSLSocket):  # refuses MSG_PEEK, and what is there may be TLS' own
+            return False
+        try:
+            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
+    def limit_writes(self) -> None:
+        try:
+            if self._socket.gettimeout() is None:
+                self._socket.settimeout(WRITE_SECONDS)
+                self._limited = True
+        except OSError:
+            pass  # closed already: the next write says so
+
+    def release(self) -> None:
+        if self._limited:
+            self._limited = False
+            try:
+                self._socket.settimeout(None)
+            except OSError:
+                pass
+
+    def hang_up(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # the client was faster
+
+    def reset(self) -> None:
+        # Lingering for 0 s turns close() into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN
+        # that is to be avoided, and leaving the close to the server would do just that.
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self._socket.close()
+        except OSError:
+            pass
+
+
+def client_connection(environ: Mapping[str, object]) -> Connection:
+    """The connection of this request, as far as the server lends it."""
+    if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/2"):
+        return NoConnection()  # one socket carries many streams: not ours to look at
+    for key in ("gunicorn.socket", "werkzeug.socket", "streamkit.socket"):
+        sock = environ.get(key)
+        if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+            return SocketConnection(sock)
+    disconnected = environ.get("waitress.client_disconnected")
+    if callable(disconnected):
+        return WaitressConnection(disconnected)
+    return NoConnection()

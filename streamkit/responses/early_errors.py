@@ -1,0 +1,45 @@
+"""What the client is answered when a stream fails before its first byte: a real status, not a broken 200."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streamkit.errors import TooManyStreams
+from streamkit.responses.plain import PlainResponse
+
+WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplication | None:
+    """The response for `error`, or None where it has to be raised, so that the server or a middleware makes it a 500.
+
+    Inside Flask the application's own error handlers decide, as they do for an error in the view. Elsewhere
+    Werkzeug's HTTP exceptions (`abort(404)`) are responses themselves, and TooManyStreams is 503 with Retry-After.
+    """
+    if isinstance(error, TooManyStreams):
+        return PlainResponse(
+            [b"This server holds as many streams as it can. Try again soon.\n"],
+            status=503,
+            headers={"Retry-After": str(error.retry_after), "Cache-Control": "no-store"},
+            content_type="text/plain; charset=utf-8",
+        )
+    if not isinstance(error, Exception):
+        return None
+    flask = sys.modules.get("flask")  # never imported from here: only an application that uses Flask has it
+    if flask is not None and flask.has_request_context():
+        application = flask.current_app
+        try:
+            answer = application.handle_user_exception(error)
+        except Exception as unhandled:
+            answer = application.handle_exception(unhandled)
+        finished: WSGIApplication = application.finalize_request(answer, from_error_handler=True)
+        return finished
+    get_response = getattr(error, "get_response", None)  # werkzeug.exceptions.HTTPException
+    if get_response is not None:
+        response: WSGIApplication = get_response(environ)
+        return response
+    if "uwsgi.version" in environ:  # it closes the connection without an answer when an application raises
+        return PlainResponse([b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8")
+    return None

@@ -1,0 +1,179 @@
+"""Server-sent events as a response (WHATWG HTML 9.2), token streams with a `[DONE]` line included."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from streamkit.errors import StreamkitError
+from streamkit.flow.stream import Stream
+from streamkit.formats.event_stream import HEARTBEAT, EventStreamEncoder, ServerSentEvent, retry_line
+from streamkit.formats.last_event_id import last_event_id
+from streamkit.responses.streamed import BaseResponse, Delivery, Headers, StreamedResponse, seconds
+
+log: Final = logging.getLogger("streamkit")
+
+COMPLETE_ID: Final = "streamkit-complete"
+"""The id of the `complete=` event. No characters that would cost a cross-origin client a preflight request."""
+
+RESUME_SECONDS: Final = (1.0, 5.0)
+"""When clients of a stream that was ended early come back: spread, so that they do not all come at once."""
+
+Words = str | Mapping[str, object] | ServerSentEvent | None
+
+
+class EventStreamFraming(EventStreamEncoder):
+    """The event stream's beginning, items and ends."""
+
+    heartbeat = HEARTBEAT
+    resets = False  # a reset could overtake the error event
+
+    def __init__(
+        self,
+        *,
+        retry: int | None,
+        done: str | None,
+        complete: str | None,
+        connected: Mapping[str, object] | None,
+        on_error: Callable[[BaseException], Words] | None,
+    ) -> None:
+        super().__init__(retry=retry, done=done)
+        self._done_line = done
+        self._complete = complete
+        self._connected = connected
+        self._on_error = on_error
+
+    def head(self) -> bytes:
+        """The opening comment: the headers travel with it, so nothing waits for the first event."""
+        opening = super().head()
+        if self._connected is not None:
+            opening += self.encode(ServerSentEvent(self._connected, event="connected"))
+        return opening
+
+    def tail(self) -> bytes:
+        """The completion event, then the bare `done` line."""
+        last = b""
+        if self._complete is not None:
+            last = self.encode(ServerSentEvent({}, event=self._complete, id=COMPLETE_ID))
+        return last + super().tail()
+
+    def failed(self, error: BaseException) -> bytes:
+        """An `error` event without an id, so that the client's cursor stays where it was.
+
+        It says nothing of the exception but the `code` of streamkit's own; `on_error` may say more.
+        """
+        words: Words = None
+        if self._on_error is not None:
+            try:
+                words = self._on_error(error)
+            except Exception:
+                log.exception("on_error failed; the client is told the default")
+        if isinstance(words, ServerSentEvent):
+            return words.encode()
+        code = error.code if isinstance(error, StreamkitError) else StreamkitError.code
+        data: dict[str, object] = {"message": "The stream failed.", "code": code}
+        if isinstance(words, str):
+            data["message"] = words
+        elif words is not None:
+            data = dict(words)
+        if self._done_line is not None and "error" not in data:
+            # Readers of token streams look for a truthy `error` in the data, not for the event's name.
+            data["error"] = {**data, "type": "server_error"}
+        return ServerSentEvent(data, event="error").encode()
+
+    def paused(self) -> bytes | None:
+        """`retry:` and a clean end. A token stream has none: cut cleanly, its readers would take it for complete."""
+        if self._done_line is not None:
+            return None
+        return retry_line(round(1000 * random.uniform(*RESUME_SECONDS)))
+
+
+class EventSourceResponse(StreamedResponse):
+    """An event stream from any iterable, generator or callable.
+
+    events: items are ServerSentEvent; `str` is data; `bytes` is a block that is encoded already; FLUSH; anything
+    else but
+        None is JSON data. A callable is called before anything is sent, so what it raises is a real HTTP
+        error. A generator runs on a thread of its own, in a copy of the caller's context.
+    heartbeat: seconds without a byte until a comment is sent, also while the producer is blocked and before its first
+        item. Default 15 (WHATWG HTML 9.2.7 suggests about 15; proxies cut idle connections from 60 s on); None is
+        off.
+    retry: milliseconds a client waits before it reconnects; sent within the first event. None leaves it to the
+    client.
+    max_duration: seconds until the stream ends with `retry:`, to be resumed; really 80 to 100 % of it, at random.
+    None is off.
+    max_bytes: bytes after which it ends likewise. None is off.
+    wait_first: seconds that the first item gets to fail as a real HTTP error. None opens the stream at once.
+    lifecycle: send `connected` first and `complete` last.
+    complete: the name of a last event under a terminal id; a client that reconnects with this id gets 204,
+        which stops it, so a finished job is never run twice.
+    done: a bare data line that ends a complete stream, such as "[DONE]".
+    on_error: called with the exception that ended the stream; what it returns is told to the client: a message, a
+    mapping as
+        the data, or a ServerSentEvent. None: a message that tells nothing.
+    on_close: called with the stream's record at its end.
+    delivery: "auto", or "threaded" to let the request's thread run the producer where no heartbeat is asked for.
+
+    Raises TypeError or ValueError for parameters out of range. Items that cannot be sent end the stream as failed.
+    """
+
+    def __init__(
+        self,
+        events: object,
+        *,
+        heartbeat: float | None = 15.0,
+        retry: int | None = None,
+        max_duration: float | None = None,
+        max_bytes: int | None = None,
+        wait_first: float | None = None,
+        lifecycle: bool = False,
+        complete: str | None = None,
+        done: str | None = None,
+        on_error: Callable[[BaseException], Words] | None = None,
+        on_close: Callable[[Stream], object] | None = None,
+        delivery: Delivery = "auto",
+        status: int | str = 200,
+        headers: Headers | None = None,
+    ) -> None:
+        seconds("wait_first", wait_first)
+        if lifecycle and complete is None:
+            complete = "complete"
+        if complete is not None:
+            ServerSentEvent("", event=complete)  # raises for a name that cannot be sent
+        self._complete = complete
+        framing = EventStreamFraming(
+            retry=retry,
+            done=done,
+            complete=complete,
+            connected={"heartbeat": heartbeat} if lifecycle else None,
+            on_error=on_error,
+        )
+        super().__init__(
+            "events",
+            framing,
+            events,
+            "events",
+            content_type="text/event-stream; charset=utf-8",
+            thread="own",
+            wait_first=wait_first,
+            heartbeat=heartbeat,
+            max_duration=max_duration,
+            max_bytes=max_bytes,
+            flush_bytes=1,
+            flush_seconds=None,
+            on_close=on_close,
+            delivery=delivery,
+            status=status,
+            headers=headers,
+        )
+        # Never stored (RFC 9111 5.2.2.4), never rewritten or compressed on the way (RFC 9110 7.7), never buffered by
+        # nginx.
+        self.headers.setdefault("Cache-Control", "no-cache, no-transform")
+        self.headers.setdefault("X-Accel-Buffering", "no")
+
+    def _instead(self, environ: Mapping[str, Any]) -> BaseResponse | None:
+        if self._complete is not None and last_event_id(environ) == COMPLETE_ID:
+            return BaseResponse(status=204)
+        return None

@@ -1,0 +1,130 @@
+"""JSON values one after another: NDJSON, a JSON text sequence (RFC 7464), one JSON array (RFC 8259)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamkit.flow.stream import Stream
+from streamkit.formats.json_array import JSONArrayEncoder
+from streamkit.formats.json_lines import JSONSeqEncoder, NDJSONEncoder
+from streamkit.responses.streamed import (
+    FLUSH_BYTES,
+    FLUSH_SECONDS,
+    Delivery,
+    Headers,
+    ItemsThread,
+    StreamedResponse,
+)
+from streamkit.responses.streaming import generated_headers
+
+Dumps = Callable[[Any], "str | bytes"]
+
+
+class _AbortsOnFailure:
+    """Records that break off are aborted: no terminator, and no closing bracket."""
+
+    heartbeat = None
+    resets = True
+
+    def failed(self, error: BaseException) -> bytes:
+        return b""
+
+    def paused(self) -> bytes | None:
+        return None
+
+
+class _NDJSONFraming(_AbortsOnFailure, NDJSONEncoder):
+    pass
+
+
+class _JSONSeqFraming(_AbortsOnFailure, JSONSeqEncoder):
+    pass
+
+
+class _JSONArrayFraming(_AbortsOnFailure, JSONArrayEncoder):
+    pass
+
+
+class _JSONResponse(StreamedResponse):
+    """The parameters that the three share.
+
+    items: an iterable, generator, callable or DB-API cursor of JSON values; dataclasses, dates, decimals and UUIDs
+    are
+        encoded too; NaN is refused. What is raised before the first item is a real HTTP error; later the connection
+        is aborted,
+        never ended cleanly.
+    dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`). Default: compact JSON.
+    flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
+    max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
+    on_close: called with the stream's record at its end.
+    delivery: "threaded" takes the items on the request's own thread.
+    """
+
+    _kind: str
+    _mimetype: str
+    _framing: Callable[..., Any]
+    _thread: ItemsThread = "own"
+
+    def __init__(
+        self,
+        items: object,
+        *,
+        dumps: Dumps | None = None,
+        flush_bytes: int = FLUSH_BYTES,
+        flush_seconds: float | None = FLUSH_SECONDS,
+        max_duration: float | None = None,
+        max_bytes: int | None = None,
+        on_close: Callable[[Stream], object] | None = None,
+        delivery: Delivery = "auto",
+        status: int | str = 200,
+        headers: Headers | None = None,
+    ) -> None:
+        is_cursor = hasattr(items, "fetchmany") and hasattr(items, "description")
+        super().__init__(
+            self._kind,
+            type(self)._framing(dumps=dumps),
+            items,
+            "items",
+            content_type=self._mimetype,
+            thread="request" if is_cursor else self._thread,  # a cursor may belong to the thread that made it
+            wait_first=float("inf"),
+            max_duration=max_duration,
+            max_bytes=max_bytes,
+            flush_bytes=flush_bytes,
+            flush_seconds=flush_seconds,
+            on_close=on_close,
+            delivery=delivery,
+            status=status,
+            headers=headers,
+        )
+        generated_headers(self)
+
+
+class NDJSONResponse(_JSONResponse):
+    __doc__ = (
+        f"JSON lines: each value on a line of its own, `application/x-ndjson`.\n\n{_JSONResponse.__doc__}"
+    )
+    _kind = "ndjson"
+    _mimetype = "application/x-ndjson"
+    _framing = _NDJSONFraming
+
+
+class JSONSeqResponse(_JSONResponse):
+    __doc__ = (
+        f"A JSON text sequence (RFC 7464): RS, value, LF; `application/json-seq`.\n\n{_JSONResponse.__doc__}"
+    )
+    _kind = "json-seq"
+    _mimetype = "application/json-seq"
+    _framing = _JSONSeqFraming
+
+
+class JSONArrayResponse(_JSONResponse):
+    __doc__ = (
+        "One JSON array, item by item; its bracket is closed only when it is complete, so a broken one never"
+        f" parses. Items are taken on the request's thread.\n\n{_JSONResponse.__doc__}"
+    )
+    _kind = "json-array"
+    _mimetype = "application/json"
+    _framing = _JSONArrayFraming
+    _thread: ItemsThread = "request"

@@ -1,0 +1,108 @@
+"""The response of a process without Werkzeug: status, headers and a body, as a WSGI callable.
+
+It has the part of `werkzeug.wrappers.Response` that a streamed answer needs, under the same names, so
+that code written for one works with the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any
+from wsgiref.headers import Headers
+
+
+class PlainResponse:
+    """A WSGI response. `status` is a code or a line, `headers` a mapping or pairs, `response` an iterable of bytes."""
+
+    def __init__(
+        self,
+        response: Iterable[bytes] = (),
+        status: int | str = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        content_type: str | None = None,
+    ) -> None:
+        self.response: Iterable[Any] = response
+        self.status = _status_line(status)
+        pairs = headers.items() if isinstance(headers, Mapping) else (headers or ())
+        self.headers = Headers([(name, value) for name, value in pairs])
+        if content_type is not None:
+            self.headers.setdefault("Content-Type", content_type)
+        self._on_close: list[Callable[[], Any]] = []
+
+    @property
+    def status_code(self) -> int:
+        """The status as a number."""
+        return int(self.status[:3])
+
+    @status_code.setter
+    def status_code(self, code: int) -> None:
+        self.status = _status_line(code)
+
+    @property
+    def content_type(self) -> str | None:
+        """The Content-Type header."""
+        return self.headers.get("Content-Type")
+
+    @property
+    def mimetype(self) -> str | None:
+        """The Content-Type header without its parameters."""
+        value = self.headers.get("Content-Type")
+        return None if value is None else value.partition(";")[0].strip().lower()
+
+    def call_on_close(self, callback: Callable[[], Any]) -> Callable[[], Any]:
+        """Run `callback()` when the response ends. Returns it, so that this works as a decorator."""
+        self._on_close.append(callback)
+        return callback
+
+    def iter_encoded(self) -> Iterator[bytes]:
+        """The chunks of the body."""
+        return iter(self.response)
+
+    def close(self) -> None:
+        """Close the body and run what `call_on_close` was given: all of it, then the first error is raised."""
+        close = getattr(self.response, "close", None)
+        callbacks = [] if close is None else [close]
+        callbacks += self._on_close
+        self._on_close = []
+        first: BaseException | None = None
+        for callback in callbacks:
+            try:
+                callback()
+            except BaseException as error:
+                first = first or error
+        if first is not None:
+            raise first
+
+    def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
+        """The headers as they are sent for this request."""
+        return self.headers
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response(self.status, list(self.get_wsgi_headers(environ).items()))
+        if (
+            environ.get("REQUEST_METHOD") == "HEAD"
+            or self.status_code < 200
+            or self.status_code in (204, 304)
+        ):
+            return _Empty(self.close)
+        return self.response
+
+
+class _Empty:
+    """A body without bytes whose end still closes the response."""
+
+    def __init__(self, close: Callable[[], None]) -> None:
+        self.close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+
+def _status_line(status: int | str) -> str:
+    if isinstance(status, str):
+        return status if " " in status else _status_line(int(status))
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status} UNKNOWN"

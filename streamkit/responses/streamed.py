@@ -1,0 +1,211 @@
+"""What all streamed responses share: a Werkzeug `Response` (or the plain one) whose body is a live stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from streamkit.delivery.threaded import Chunks, ThreadedBody
+from streamkit.flow.batches import Batches
+from streamkit.flow.framing import Framing
+from streamkit.flow.producer import Producer
+from streamkit.flow.pump import Pump
+from streamkit.flow.stream import Stream
+from streamkit.flow.writer import ChunkWriter, WriterPump
+from streamkit.formats.header_fields import check_header
+from streamkit.responses.early_errors import early_answer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+    from werkzeug.wrappers import Response as BaseResponse
+else:
+    try:
+        from werkzeug.wrappers import Response as BaseResponse
+    except ImportError:
+        from streamkit.responses.plain import PlainResponse as BaseResponse
+
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+Delivery = Literal["auto", "threaded"]
+ItemsThread = Literal["own", "request"]
+
+FLUSH_BYTES: Final = 64 * 1024
+"""A chunk of rows is sent at this size: a chunk costs a server 6 to 7 us, which from 16 to 64 KiB on does not matter."""
+FLUSH_SECONDS: Final = 0.5
+"""Or at this age: short enough for an eye to call it live."""
+
+
+class _KeepsItsClass:
+    """Flask turns the class of any Werkzeug response that a view returns into its own (`Response.force_type`).
+
+    That would take away how these responses are sent, and they have all that Flask asks of a response;
+    so assigning `__class__` does nothing here.
+    """
+
+    @property
+    def __class__(self) -> type[Self]:
+        return type(self)
+
+    @__class__.setter
+    def __class__(self, cls: type[Self], /) -> None:
+        pass
+
+
+class StreamedResponse(_KeepsItsClass, BaseResponse):
+    """The base of every streamed response. Make one for each request; it is sent once.
+
+    It is a `werkzeug.wrappers.Response` where Werkzeug is installed, and a plain WSGI response with the same
+    parameters where it is not; return it from a view or call it as a WSGI application.
+    """
+
+    _body: ThreadedBody
+
+    def __init__(
+        self,
+        kind: str,
+        framing: Framing[Any],
+        items: object,
+        what: str,
+        *,
+        content_type: str,
+        thread: ItemsThread,
+        wait_first: float | None,
+        heartbeat: float | None = None,
+        max_duration: float | None,
+        max_bytes: int | None,
+        flush_bytes: int,
+        flush_seconds: float | None,
+        on_close: Callable[[Stream], object] | None,
+        delivery: Delivery,
+        status: int | str,
+        headers: Headers | None,
+        write: Callable[[ChunkWriter], object] | None = None,
+    ) -> None:
+        seconds("heartbeat", heartbeat)
+        seconds("max_duration", max_duration)
+        seconds("flush_seconds", flush_seconds)
+        whole("max_bytes", max_bytes)
+        whole("flush_bytes", flush_bytes)
+        if delivery not in ("auto", "threaded"):
+            raise ValueError(f'delivery is {delivery!r}; it is "auto" or "threaded"')
+        if delivery == "threaded" and heartbeat is None:
+            thread = "request"  # nothing has to happen while the producer is silent
+        producer = Producer(items, what)
+        limits = {"flush_bytes": flush_bytes, "flush_seconds": flush_seconds}
+        make: Callable[..., Chunks]
+        if write is not None:
+            make = partial(WriterPump, write, framing, **limits)  # type: ignore[arg-type]
+        else:
+            make = partial(Batches if thread == "request" else Pump, producer, framing, **limits)  # type: ignore[arg-type]
+        self._body = ThreadedBody(
+            kind,
+            framing,
+            make,
+            producer.close,
+            copy_context(),
+            wait_first=wait_first,
+            wait_open=callable(items),
+            heartbeat=heartbeat,
+            max_duration=max_duration,
+            max_bytes=max_bytes,
+        )
+        pairs = checked_headers(headers)
+        given = {name.lower() for name, _ in pairs}
+        super().__init__(
+            self._body,
+            status=status,
+            headers=pairs,
+            content_type=None if "content-type" in given else content_type,
+        )
+        if on_close is not None:
+            self._body.call_on_close(partial(self._call_with_stream, on_close))
+
+    def _call_with_stream(self, on_close: Callable[[Stream], object]) -> None:
+        # A response that is never sent (HEAD) has a record all the same when its callback asks for one.
+        stream = self._body.stream
+        on_close(stream if stream is not None else Stream("unsent", self._body.environ, Context()))
+
+    @property
+    def record(self) -> Stream | None:
+        """The record of the live stream: counts, state, `cancelled`. None until the response is sent."""
+        return self._body.stream
+
+    def call_on_close(self, func: Callable[[], Any]) -> Callable[[], Any]:
+        """Run `func()` once at the end of the stream, whatever the end. Returns `func`."""
+        self._body.call_on_close(func)
+        return func
+
+    def chunks(self, environ: Mapping[str, Any]) -> Iterator[bytes]:
+        """The body alone, for a framework with a response class of its own; `environ` is the request's.
+
+        Raises what the producer raises before its first item, where that is waited for. Whoever iterates must
+        call `close()` on what is returned.
+        """
+        self._body.environ = environ
+        self._body.open()
+        return self._body
+
+    def _instead(self, environ: Mapping[str, Any]) -> BaseResponse | None:
+        """Another response to give to this request, or None."""
+        return None
+
+    def _before_start(self) -> None:
+        """The first item is known where it is waited for, and nothing is sent yet: last chance for headers."""
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body = self._body
+        body.environ = environ
+        if (
+            environ.get("REQUEST_METHOD") == "HEAD"
+            or self.status_code < 200
+            or self.status_code in (204, 304)
+        ):
+            return super().__call__(environ, start_response)  # the headers alone; the producer never starts
+        instead = self._instead(environ)
+        if instead is not None:
+            self.close()
+            return instead(environ, start_response)
+        if self.response is not body:  # something wrapped it, and will iterate it in its own way
+            return super().__call__(environ, start_response)
+        length = self.headers.get("Content-Length")
+        body.content_length = int(length) if length is not None else None
+        try:
+            body.open()
+        except BaseException as error:
+            answer = early_answer(error, environ)
+            if answer is None:
+                raise
+            return answer(environ, start_response)
+        self._before_start()
+        start_response(self.status, list(self.get_wsgi_headers(environ).items()))
+        return body
+
+
+def seconds(name: str, value: float | None) -> None:
+    """Check a parameter that is a time: a finite number of seconds above 0, or None for off."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r}; give seconds as a number, or None to switch it off")
+    if not value > 0 or math.isinf(value):
+        raise ValueError(f"{name} is {value!r}; give a number of seconds above 0, or None to switch it off")
+
+
+def whole(name: str, value: int | None) -> None:
+    """Check a parameter that is a size: a whole number above 0, or None for off."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} is {value!r}; give a whole number, or None to switch it off")
+    if value <= 0:
+        raise ValueError(f"{name} is {value!r}; give a number above 0, or None to switch it off")
+
+
+def checked_headers(headers: Headers | None) -> list[tuple[str, str]]:
+    """The pairs of `headers`. Raises ValueError for what no server may be given (see `check_header`)."""
+    pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
+    for name, value in pairs:
+        check_header(name, value)
+    return pairs

@@ -1,0 +1,121 @@
+"""Bytes as they come: a generator of chunks, a file object, or code that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from streamkit.flow.stream import Stream
+from streamkit.flow.writer import ChunkWriter
+from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, Delivery, Headers, StreamedResponse
+
+
+class ChunkFraming:
+    """Chunks are sent as they are. `text` says whether `str` is taken too, as UTF-8."""
+
+    heartbeat = None
+    resets = True
+
+    def __init__(self, *, text: bool = False) -> None:
+        self._text = text
+
+    def head(self) -> bytes:
+        return b""
+
+    def encode(self, item: object) -> bytes:
+        if type(item) is bytes:
+            return item
+        if isinstance(item, (bytes, bytearray, memoryview)):
+            return bytes(item)  # PEP 3333 allows no other type, and the producer may reuse its buffer
+        if isinstance(item, str):
+            if self._text:
+                return item.encode()
+            raise TypeError(
+                "a chunk is str; yield bytes (text.encode()), or give a text mimetype such as text/plain"
+            )
+        raise TypeError(f"a chunk is {type(item).__name__}; yield bytes")
+
+    def tail(self) -> bytes:
+        return b""
+
+    def join(self, frames: Sequence[bytes]) -> bytes:
+        return b"".join(frames)
+
+    def failed(self, error: BaseException) -> bytes:
+        return b""
+
+    def paused(self) -> bytes | None:
+        return None
+
+
+class StreamingResponse(StreamedResponse):
+    """Chunks of bytes from any iterable, generator, callable or binary file; each goes out at once.
+
+    chunks: items are bytes, or FLUSH; with a text mimetype also `str`, sent as UTF-8. Headers wait for the first
+    chunk, so what
+        is raised before it is a real HTTP error; raised later, the connection is aborted, never ended cleanly.
+    mimetype: default application/octet-stream, which is sent with `X-Content-Type-Options: nosniff`.
+    max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
+    flush_bytes, flush_seconds: chunks are gathered to this size or age before they go out. Default: each at once.
+    on_close: called with the stream's record at its end.
+    delivery: "auto" runs the producer on a thread of its own, so that a client that leaves is noticed
+        while the producer is silent; "threaded" runs it on the request's thread.
+    """
+
+    def __init__(
+        self,
+        chunks: object,
+        *,
+        mimetype: str = "application/octet-stream",
+        max_duration: float | None = None,
+        max_bytes: int | None = None,
+        flush_bytes: int = 1,
+        flush_seconds: float | None = None,
+        on_close: Callable[[Stream], object] | None = None,
+        delivery: Delivery = "auto",
+        status: int | str = 200,
+        headers: Headers | None = None,
+        _write: Callable[[ChunkWriter], object] | None = None,
+    ) -> None:
+        text = mimetype.startswith("text/") or "charset=" in mimetype
+        super().__init__(
+            "stream",
+            ChunkFraming(text=text),
+            chunks,
+            "chunks",
+            content_type=f"{mimetype}; charset=utf-8" if text and "charset=" not in mimetype else mimetype,
+            thread="own",
+            wait_first=float("inf"),
+            max_duration=max_duration,
+            max_bytes=max_bytes,
+            flush_bytes=flush_bytes,
+            flush_seconds=flush_seconds,
+            on_close=on_close,
+            delivery=delivery,
+            status=status,
+            headers=headers,
+            write=_write,
+        )
+        generated_headers(self)
+        if mimetype == "application/octet-stream":
+            self.headers.setdefault("X-Content-Type-Options", "nosniff")
+
+    @classmethod
+    def from_writer(
+        cls, write: Callable[[ChunkWriter], object], *, flush_bytes: int = FLUSH_BYTES, **options: Any
+    ) -> StreamingResponse:
+        """The chunks that `write(out)` writes to `out`, a binary file that cannot seek.
+
+        `write` runs on a thread of its own, in a copy of the caller's context; `out.write` waits while the client is
+        behind and raises ClientDisconnected when the stream has to stop. The stream is complete when `write` returns.
+        flush_bytes: writes are gathered to this size (default 64 KiB), or 0.5 s of age. Other options as above.
+        """
+        options.setdefault("flush_seconds", FLUSH_SECONDS)
+        return cls((), flush_bytes=flush_bytes, _write=write, **options)
+
+
+def generated_headers(response: StreamedResponse) -> None:
+    """A generated body: not to be stored when it breaks off (RFC 9111 3.3), no ranges, not buffered by nginx."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault("X-Accel-Buffering", "no")
+    response.headers.setdefault("Accept-Ranges", "none")

@@ -1,0 +1,127 @@
+"""Streams as Flask views return them: context, class, error handlers, test client."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+flask = pytest.importorskip("flask")
+
+from streamkit import CSVResponse, EventSourceResponse, NDJSONResponse, StreamingResponse  # noqa: E402
+from tests.apps.flask_app import app  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.fixture
+def client() -> Any:
+    return app.test_client()
+
+
+def test_request_and_g_work_inside_the_generator(client: Any) -> None:
+    response = client.get("/events?user=Ada")
+    assert response.data == b":\n" + b"".join(b"data: Ada asked for /events, %d\n\n" % n for n in range(3))
+    assert response.mimetype == "text/event-stream"
+
+
+def test_a_cursor_opened_in_the_view(client: Any) -> None:
+    response = client.get("/cursor")
+    assert response.data == b"i,square\r\n1,1\r\n2,4\r\n3,9\r\n"
+    assert response.headers["Content-Disposition"] == 'attachment; filename="squares.csv"'
+    assert response.headers["Content-Type"] == "text/csv; charset=utf-8; header=present"
+    assert client.get("/records").status_code == 200
+
+
+def test_abort_before_the_first_row_shows_the_applications_own_page(client: Any) -> None:
+    response = client.get("/missing")
+    assert (response.status_code, response.text) == (404, "the application's own page")
+
+
+def test_abort_in_a_callable(client: Any) -> None:
+    assert client.get("/callable").status_code == 403
+
+
+def test_the_response_keeps_its_class_and_gets_what_flask_adds() -> None:
+    own = flask.Flask(__name__)
+    own.secret_key = "test"
+    seen: list[Any] = []
+
+    @own.get("/")
+    def view() -> Any:
+        flask.session["a"] = 1
+        return EventSourceResponse(["x"])
+
+    @own.after_request
+    def after(response: Any) -> Any:
+        seen.append(type(response))
+        response.headers["X-After"] = "yes"
+        return response
+
+    response = own.test_client().get("/")
+    assert seen == [EventSourceResponse]
+    assert response.headers["X-After"] == "yes"
+    assert "session=" in response.headers["Set-Cookie"]
+    assert response.data == b":\ndata: x\n\n"
+
+
+def test_an_unhandled_error_before_the_first_row_is_flasks_500() -> None:
+    own = flask.Flask(__name__)
+
+    @own.get("/")
+    def view() -> Any:
+        def rows() -> Iterator[list[int]]:
+            raise LookupError("secret")
+            yield [1]
+
+        return CSVResponse(rows())
+
+    response = own.test_client().get("/")
+    assert response.status_code == 500
+    assert b"secret" not in response.data
+
+
+def test_tuples_and_wrapped_bodies() -> None:
+    """A view may return a status and headers beside the response, and a middleware may wrap what it iterates."""
+    own = flask.Flask(__name__)
+
+    @own.get("/tuple")
+    def with_status() -> Any:
+        return StreamingResponse([b"made"]), 201, {"X-More": "1"}
+
+    @own.get("/wrapped")
+    def wrapped() -> Any:
+        response = NDJSONResponse([1, 2])
+        response.response = (chunk.upper() for chunk in response.iter_encoded())
+        return response
+
+    client = own.test_client()
+    made = client.get("/tuple")
+    assert (made.status_code, made.data, made.headers["X-More"]) == (201, b"made", "1")
+    assert client.get("/wrapped").data == b"1\n2\n"
+
+
+def test_teardown_does_not_take_the_connection_from_the_stream() -> None:
+    own = flask.Flask(__name__)
+    order: list[str] = []
+
+    @own.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        order.append("teardown")
+
+    @own.get("/")
+    def view() -> Any:
+        connection = sqlite3.connect(":memory:")
+
+        def close() -> None:
+            connection.close()
+            order.append("connection")
+
+        response = CSVResponse(connection.execute("SELECT 1 AS one"))
+        response.call_on_close(close)
+        return response
+
+    assert own.test_client().get("/").data == b"one\r\n1\r\n"
+    assert sorted(order) == ["connection", "teardown"]

@@ -1,0 +1,560 @@
+"""What all streamed responses share: headers, limits, errors before and after the first byte, and clean-up."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+from wsgiref.validate import validator
+
+import pytest
+
+from streamkit import (
+    FLUSH,
+    CSVResponse,
+    EventSourceResponse,
+    JSONArrayResponse,
+    JSONSeqResponse,
+    NDJSONResponse,
+    ServerSentEvent,
+    StreamingResponse,
+    streams,
+)
+from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError, TooManyStreams
+from streamkit.flow.stream_threads import stream_threads
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+ITEMS: dict[type[Any], object] = {
+    EventSourceResponse: "text",
+    StreamingResponse: b"bytes",
+    CSVResponse: ["a", "b"],
+    NDJSONResponse: {"a": 1},
+    JSONSeqResponse: {"a": 1},
+    JSONArrayResponse: {"a": 1},
+}
+ALL = list(ITEMS)
+ROWS = [kind for kind in ALL if kind is not EventSourceResponse]
+
+
+class Answer:
+    """One WSGI exchange, in the process: what a server would have been told."""
+
+    def __init__(self, app: Callable[..., Any], method: str = "GET", **environ: str) -> None:
+        self.status = ""
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.error: BaseException | None = None
+        full = {"REQUEST_METHOD": method, "PATH_INFO": "/here", "SERVER_PROTOCOL": "HTTP/1.1", **environ}
+        iterable: Iterable[bytes] = app(full, self.start_response)
+        self.chunks: list[bytes] = []
+        try:
+            for chunk in iterable:
+                assert type(chunk) is bytes
+                self.chunks.append(chunk)
+        except BaseException as error:
+            self.error = error
+        finally:
+            if hasattr(iterable, "close"):
+                iterable.close()
+        self.body = b"".join(self.chunks)
+
+    def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: object = None) -> None:
+        self.status = status
+        self.headers = dict(headers)
+
+
+def counted(items: Iterable[Any], closed: list[str]) -> Iterator[Any]:
+    try:
+        yield from items
+    finally:
+        closed.append("producer")
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_valid_wsgi_application(kind: type[Any]) -> None:
+    environ = {
+        **{"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/", "QUERY_STRING": "", "SERVER_NAME": "x"},
+        **{"SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.version": (1, 0), "wsgi.url_scheme": "http"},
+        **{"wsgi.input": _Input(), "wsgi.errors": _Errors(), "wsgi.multithread": True},
+        **{"wsgi.multiprocess": False, "wsgi.run_once": False},
+    }
+    for method in ("GET", "HEAD"):
+        response = kind(iter([ITEMS[kind]]))
+        iterable = validator(response)({**environ, "REQUEST_METHOD": method}, lambda *_: lambda _: None)
+        body = b"".join(iterable)
+        iterable.close()
+        assert bool(body) is (method == "GET")
+
+
+class _Input:
+    def read(self, *_: int) -> bytes:
+        return b""
+
+    readline = read
+
+    def readlines(self, *_: int) -> list[bytes]:
+        return []
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(())
+
+
+class _Errors:
+    def flush(self) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        pass
+
+    def writelines(self, lines: list[str]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_clean_up_in_order_and_once(kind: type[Any]) -> None:
+    order: list[str] = []
+    response = kind(counted([ITEMS[kind]] * 3, order), on_close=lambda stream: order.append(f"on_close {stream.outcome}"))
+    response.call_on_close(lambda: order.append("call_on_close"))
+    answer = Answer(response)
+    assert answer.status == "200 OK"
+    assert answer.error is None
+    response.close()
+    eventually(lambda: len(order) >= 3)
+    assert order == ["producer", "on_close completed", "call_on_close"]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_head_has_the_headers_and_never_runs_the_producer(kind: type[Any]) -> None:
+    ran: list[str] = []
+
+    def items() -> Iterator[object]:
+        ran.append("ran")
+        yield ITEMS[kind]
+
+    closed: list[str] = []
+    response = kind(items())
+    response.call_on_close(lambda: closed.append("closed"))
+    head = Answer(response, "HEAD")
+    get = Answer(kind(iter([ITEMS[kind]])))
+    assert head.body == b""
+    assert ran == []
+    assert closed == ["closed"]
+    assert head.headers.items() <= get.headers.items() | {("Content-Type", head.headers["Content-Type"])}
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_an_error_before_the_first_byte_is_raised_before_start_response(kind: type[Any]) -> None:
+    closed: list[str] = []
+
+    def items() -> Iterator[object]:
+        raise LookupError("no such table")
+        yield
+
+    response = kind(items())
+    response.call_on_close(lambda: closed.append("closed"))
+    started: list[str] = []
+    with pytest.raises(LookupError):
+        response({"REQUEST_METHOD": "GET"}, lambda status, headers: started.append(status))
+    assert started == []
+    eventually(lambda: closed == ["closed"])
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_a_callable_raises_is_raised_before_start_response(kind: type[Any]) -> None:
+    def start() -> Iterator[object]:
+        raise PermissionError("not yours")
+
+    with pytest.raises(PermissionError):
+        kind(start)({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+
+
+def test_wait_first_lets_the_first_event_fail_as_a_real_error() -> None:
+    def items() -> Iterator[str]:
+        raise LookupError
+        yield
+
+    with pytest.raises(LookupError):
+        EventSourceResponse(items(), wait_first=30)({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+
+
+def test_wait_first_does_not_wait_longer_than_asked() -> None:
+    go_on = threading.Event()
+
+    def items() -> Iterator[str]:
+        go_on.wait(30)
+        yield "late"
+
+    response = EventSourceResponse(items(), wait_first=0.01)
+    body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    assert next(body) == b":\n"
+    go_on.set()
+    assert next(body) == b"data: late\n\n"
+    response.close()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_failure_later_never_ends_cleanly(kind: type[Any], caplog: pytest.LogCaptureFixture) -> None:
+    def items() -> Iterator[object]:
+        yield ITEMS[kind]
+        raise LookupError("secret")
+
+    outcomes: list[str | None] = []
+    answer = Answer(kind(items(), on_close=lambda stream: outcomes.append(stream.outcome)))
+    assert answer.status == "200 OK"
+    assert isinstance(answer.error, LookupError)
+    assert b"secret" not in answer.body
+    eventually(lambda: outcomes == ["failed"])
+    assert "LookupError: secret" in caplog.text
+
+
+def test_a_broken_array_never_parses() -> None:
+    def items() -> Iterator[object]:
+        yield {"a": 1}
+        raise LookupError
+
+    assert b"]" not in Answer(JSONArrayResponse(items())).body
+    assert Answer(JSONArrayResponse([])).body.strip() == b"[]"
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (EventSourceResponse, None),
+        (EventSourceResponse, b"no blank line"),
+        (EventSourceResponse, float("nan")),
+        (EventSourceResponse, "lone \ud800 surrogate"),
+        (StreamingResponse, None),
+        (StreamingResponse, "text"),
+        (StreamingResponse, 7),
+        (CSVResponse, None),
+        (CSVResponse, "text"),
+        (CSVResponse, ["one too few"]),
+        (CSVResponse, ["lone \ud800 surrogate", ""]),
+        (NDJSONResponse, {"x": float("nan")}),
+        (NDJSONResponse, {"x": object()}),
+        (JSONArrayResponse, {"x": float("inf")}),
+        (JSONSeqResponse, {1, 2}),
+    ],
+)
+def test_an_item_that_cannot_be_sent_fails_the_stream(kind: type[Any], wrong: object) -> None:
+    closed: list[str] = []
+    answer = Answer(kind(counted([ITEMS[kind], wrong, ITEMS[kind]], closed)))
+    assert isinstance(answer.error, (TypeError, ValueError))
+    assert str(answer.error)
+    eventually(lambda: closed == ["producer"])
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("wrong", ["text", b"bytes", None, 7, {"a": 1}])
+def test_what_is_no_stream_of_items_is_refused_before_the_first_byte(kind: type[Any], wrong: object) -> None:
+    response = kind(wrong)
+    if kind is EventSourceResponse:
+        answer = Answer(response)
+        assert isinstance(answer.error, TypeError)
+        assert b"event: error" in answer.body
+    else:
+        with pytest.raises(TypeError):
+            response({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        (EventSourceResponse, {"heartbeat": 0}),
+        (EventSourceResponse, {"heartbeat": -1}),
+        (EventSourceResponse, {"heartbeat": float("nan")}),
+        (EventSourceResponse, {"retry": -1}),
+        (EventSourceResponse, {"retry": True}),
+        (EventSourceResponse, {"wait_first": 0}),
+        (EventSourceResponse, {"complete": "two\nlines"}),
+        (EventSourceResponse, {"delivery": "pigeon"}),
+        (CSVResponse, {"flush_bytes": 0}),
+        (CSVResponse, {"flush_seconds": 0}),
+        (CSVResponse, {"filename": "two\nlines.csv"}),
+        (CSVResponse, {"max_duration": float("inf")}),
+        (NDJSONResponse, {"max_bytes": 0}),
+        (StreamingResponse, {"headers": {"X-A": "b\r\nSet-Cookie: c"}}),
+        (StreamingResponse, {"headers": {"Transfer-Encoding": "chunked"}}),
+        (StreamingResponse, {"headers": {"Connection": "keep-alive"}}),
+    ],
+)
+def test_parameters_out_of_range_are_refused(kind: type[Any], parameters: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the message is the parameter's own
+        kind([], **parameters)
+
+
+def test_the_byte_quota_aborts_rows_and_pauses_events() -> None:
+    rows = Answer(CSVResponse((["x" * 100] for _ in range(100)), max_bytes=500, flush_bytes=1))
+    assert isinstance(rows.error, QuotaExceeded)
+    assert len(rows.body) <= 500
+    events = Answer(EventSourceResponse(("x" * 100 for _ in range(100)), max_bytes=50))
+    assert events.error is None
+    assert events.body.split(b"\n")[-2].startswith(b"retry: ")
+
+
+def test_the_duration_aborts_rows() -> None:
+    def rows() -> Iterator[dict[str, int]]:
+        yield {"a": 1}
+        stream = streams.current()
+        assert stream is not None
+        stream.cancelled.wait(30)
+
+    answer = Answer(NDJSONResponse(rows(), max_duration=0.05))
+    assert isinstance(answer.error, StreamExpired)
+    assert answer.body == b'{"a":1}\n'
+
+
+def test_flush_sends_what_is_buffered() -> None:
+    answer = Answer(CSVResponse([["a"], ["b"], ["c"], FLUSH, ["d"]]))
+    assert answer.chunks == [b"a\r\n", b"b\r\nc\r\n", b"d\r\n"]
+
+
+def test_a_large_chunk_goes_out_in_pieces() -> None:
+    answer = Answer(StreamingResponse([b"x" * 1_000_000]))
+    assert len(answer.body) == 1_000_000
+    assert max(map(len, answer.chunks)) <= 256 * 1024
+
+
+@pytest.mark.parametrize("length", [9, 11])
+def test_a_body_of_another_length_than_promised_is_no_whole_answer(length: int) -> None:
+    answer = Answer(StreamingResponse([b"12345", b"67890"], headers={"Content-Length": str(length)}))
+    assert isinstance(answer.error, ValueError)
+    assert len(answer.body) <= length
+
+
+def test_a_response_is_sent_once() -> None:
+    response = StreamingResponse([b"x"])
+    assert Answer(response).body == b"x"
+    with pytest.raises(StreamkitError, match="once"):
+        response({"REQUEST_METHOD": "GET"}, lambda *_: None)
+
+
+def test_a_body_that_is_dropped_without_close_leaves_nothing() -> None:
+    closed = threading.Event()
+
+    def items() -> Iterator[str]:
+        try:
+            while True:
+                yield "x" * 1000
+        finally:
+            closed.set()
+
+    response = EventSourceResponse(items())
+    body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    next(body)
+    del body, response
+    assert closed.wait(10)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_producer_that_fails_in_close(kind: type[Any], caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        def __iter__(self) -> Failing:
+            return self
+
+        def __next__(self) -> object:
+            return ITEMS[kind]
+
+        def close(self) -> None:
+            raise OSError("cannot close")
+
+    closed: list[str] = []
+    response = kind(Failing())
+    response.call_on_close(lambda: closed.append("closed"))
+    body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    next(body)
+    try:
+        body.close()
+    except OSError:
+        pass
+    eventually(lambda: closed == ["closed"])
+    eventually(lambda: len(streams) == 0)
+
+
+def test_no_more_streams_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_threads, "maximum", 0)
+    monkeypatch.setattr(stream_threads, "_idle", [])
+    answer = Answer(EventSourceResponse(["x"]))
+    assert answer.status == "503 Service Unavailable"
+    assert int(answer.headers["Retry-After"]) > 0
+    with pytest.raises(TooManyStreams):
+        stream_threads.run(lambda: None)
+
+
+def test_delivery_threaded_runs_rows_on_the_requests_thread() -> None:
+    threads: set[int] = set()
+
+    def items() -> Iterator[dict[str, int]]:
+        threads.add(threading.get_ident())
+        yield {"a": 1}
+
+    Answer(NDJSONResponse(items()))
+    assert threads != {threading.get_ident()}
+    threads.clear()
+    Answer(NDJSONResponse(items(), delivery="threaded"))
+    assert threads == {threading.get_ident()}
+
+
+def test_a_cursor_of_another_thread_is_explained(caplog: pytest.LogCaptureFixture) -> None:
+    import sqlite3
+
+    connection = sqlite3.connect(":memory:")
+    rows = connection.execute("SELECT 1")
+
+    def items() -> Iterator[Any]:
+        yield "before"
+        yield from rows
+
+    assert isinstance(Answer(EventSourceResponse(items())).error, sqlite3.ProgrammingError)
+    eventually(lambda: 'delivery="threaded"' in caplog.text)
+    connection.close()
+
+
+def test_log_lines_of_a_stream(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "streamkit")
+    Answer(NDJSONResponse([1, 2]), REMOTE_ADDR="192.0.2.1", REMOTE_PORT="99")
+    first, last = (record.getMessage() for record in caplog.records if record.name == "streamkit")
+    assert "opened: ndjson '/here' from 192.0.2.1:99" in first
+    assert "completed: ndjson '/here', 2 events, " in last
+
+
+class TestEvents:
+    def test_retry_travels_with_the_first_event(self) -> None:
+        body = Answer(EventSourceResponse(["a", "b"], retry=3000)).body
+        assert body == b":\nretry: 3000\ndata: a\n\ndata: b\n\n"
+
+    def test_items(self) -> None:
+        items = [ServerSentEvent("a", event="e", id="1"), "text", {"k": [1]}, 7, b"data: raw\n\n", FLUSH]
+        body = Answer(EventSourceResponse(items)).body
+        assert body == (
+            b':\nevent: e\nid: 1\ndata: a\n\ndata: text\n\ndata: {"k":[1]}\n\ndata: 7\n\ndata: raw\n\n'
+        )
+
+    def test_lifecycle(self) -> None:
+        body = Answer(EventSourceResponse(["a"], lifecycle=True)).body
+        assert body == (
+            b':\nevent: connected\ndata: {"heartbeat":15.0}\n\ndata: a\n\n'
+            b"event: complete\nid: streamkit-complete\ndata: {}\n\n"
+        )
+
+    def test_a_job_that_is_complete_is_not_run_again(self) -> None:
+        ran: list[int] = []
+
+        def work() -> Iterator[str]:
+            ran.append(1)
+            yield "step"
+
+        first = Answer(EventSourceResponse(work(), complete="done"))
+        assert first.body.endswith(b"event: done\nid: streamkit-complete\ndata: {}\n\n")
+        again = Answer(EventSourceResponse(work(), complete="done"), HTTP_LAST_EVENT_ID="streamkit-complete")
+        assert again.status.startswith("204")
+        assert again.body == b""
+        assert ran == [1]
+
+    def test_a_failed_job_has_no_completion(self) -> None:
+        def work() -> Iterator[str]:
+            yield "step"
+            raise LookupError
+
+        answer = Answer(EventSourceResponse(work(), complete="done", done="[DONE]"))
+        assert b"event: done" not in answer.body
+        assert b"[DONE]" not in answer.body
+
+    @pytest.mark.parametrize(
+        ("words", "expected"),
+        [
+            (None, b'data: {"message":"The stream failed.","code":"stream_failed"}'),
+            ("come back", b'data: {"message":"come back","code":"stream_failed"}'),
+            ({"reason": 1}, b'data: {"reason":1}'),
+            (ServerSentEvent("x", event="oops"), b"event: oops\ndata: x"),
+        ],
+    )
+    def test_on_error_decides_what_the_client_is_told(self, words: Any, expected: bytes) -> None:
+        def work() -> Iterator[str]:
+            yield "step"
+            raise LookupError("secret")
+
+        answer = Answer(EventSourceResponse(work(), on_error=lambda error: words))
+        assert expected in answer.body
+        assert b"id:" not in answer.body
+
+    def test_an_on_error_that_fails_tells_the_default(self, caplog: pytest.LogCaptureFixture) -> None:
+        def work() -> Iterator[str]:
+            yield "step"
+            raise LookupError
+
+        answer = Answer(EventSourceResponse(work(), on_error=lambda error: 1 / 0))  # type: ignore[arg-type,return-value]
+        assert b'"message":"The stream failed."' in answer.body
+        assert "on_error failed" in caplog.text
+
+    def test_a_broken_token_stream_says_error_where_its_readers_look(self) -> None:
+        def work() -> Iterator[str]:
+            yield "{}"
+            raise LookupError
+
+        answer = Answer(EventSourceResponse(work(), done="[DONE]"))
+        assert b'"error":{"message":' in answer.body
+
+    def test_heartbeats_while_the_producer_is_blocked_and_before_its_first_item(self) -> None:
+        go_on = threading.Event()
+
+        def items() -> Iterator[str]:
+            go_on.wait(30)
+            yield "first"
+
+        body = iter(EventSourceResponse(items(), heartbeat=0.01)({"REQUEST_METHOD": "GET"}, lambda *_: None))
+        assert [next(body) for _ in range(4)] == [b":\n"] * 4
+        go_on.set()
+        while (chunk := next(body)) == b":\n":
+            pass
+        assert chunk == b"data: first\n\n"
+        body.close()  # type: ignore[attr-defined]
+
+
+class TestWriters:
+    def test_writes_become_the_body(self) -> None:
+        def write(out: Any) -> None:
+            assert out.writable()
+            assert not out.seekable()
+            for n in range(3):
+                assert out.write(memoryview(b"%d" % n)) == 1
+            assert out.tell() == 3
+            out.flush()
+            out.close()
+            out.close()
+
+        assert Answer(StreamingResponse.from_writer(write)).body == b"012"
+
+    def test_text_is_refused_and_a_closed_writer_too(self) -> None:
+        def text(out: Any) -> None:
+            out.write("text")
+
+        def late(out: Any) -> None:
+            out.write(b"first")
+            out.close()
+            out.write(b"second")
+
+        with pytest.raises(TypeError, match="encode"):
+            StreamingResponse.from_writer(text)({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+        assert isinstance(Answer(StreamingResponse.from_writer(late)).error, ValueError)
+
+    def test_a_writer_whose_client_left_is_told(self) -> None:
+        from streamkit.errors import ClientDisconnected
+
+        told: list[type[BaseException]] = []
+
+        def write(out: Any) -> None:
+            try:
+                while True:
+                    out.write(b"x" * 10_000)
+            except BaseException as error:
+                told.append(type(error))
+                raise
+
+        body = iter(StreamingResponse.from_writer(write)({"REQUEST_METHOD": "GET"}, lambda *_: None))
+        next(body)
+        body.close()  # type: ignore[attr-defined]
+        eventually(lambda: told == [ClientDisconnected])
