@@ -1,0 +1,137 @@
+"""Streams for handlers that exist already: `self.stream(response)` in a `BaseHTTPRequestHandler`.
+
+```python
+class Handler(StreamingHandlerMixin, BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.stream(EventSourceResponse(events()))
+
+
+ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
+```
+
+The handler keeps its connection and its rules: it has read the head, it closes. The mixin runs one WSGI exchange on
+it, chunked only where the request *and* the handler's `protocol_version` are HTTP/1.1; http.server's default is
+HTTP/1.0, where the end of the connection ends the body.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import socketserver
+from collections.abc import Callable, Iterable
+from email.message import Message
+from io import BufferedReader
+from typing import IO, TYPE_CHECKING, Any
+
+from streamkit.servers.request_body import RequestBody
+from streamkit.servers.request_head import RequestRefused, make_head
+from streamkit.servers.wsgi_environ import make_environ
+from streamkit.servers.wsgi_exchange import WSGIExchange, reset_connection
+
+_WRITE_SECONDS = 30.0  # as in StreamServer: a client that does not read for so long is dropped
+_FOLD = re.compile(r"\r?\n[ \t]+")
+
+
+class StreamingHandlerMixin:
+    """Adds `stream` to a `BaseHTTPRequestHandler`; stands before it in the list of bases."""
+
+    if TYPE_CHECKING:  # what BaseHTTPRequestHandler has
+        command: str
+        path: str
+        request_version: str
+        protocol_version: str
+        headers: Message
+        connection: socket.socket
+        client_address: Any
+        close_connection: bool
+        rfile: BufferedReader
+        wfile: IO[bytes]
+        server: Any
+        log_request: Callable[..., None]
+        send_error: Callable[..., None]
+
+    def stream(self, response: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]) -> None:
+        """Answer the current request with a WSGI response object or application; returns when it has ended.
+
+        Call it instead of `send_response`, once per request. Sets `close_connection`; calls `log_request` with
+        status and body bytes. Clients that leave are no error; what the response raises is logged on
+        `streamkit.server` and answered 500 where nothing was sent yet. A request whose framing is broken is
+        answered 400 or 501. Without a timeout of its own the socket gets one of 30 s for the time of the call.
+        """
+        request_version = _version(self.request_version)
+        protocol_version = _version(self.protocol_version)
+        fields = [(name, _FOLD.sub(" ", str(value))) for name, value in self.headers.items()]
+        try:
+            head = make_head(self.command, self.path, min(request_version, (1, 1)), fields)
+        except RequestRefused as refusal:
+            self.close_connection = True
+            self.send_error(int(refusal.status[:3]), None, str(refusal))
+            return
+        self.wfile.flush()
+        can_chunk = request_version >= (1, 1) and protocol_version >= (1, 1)
+        body = RequestBody(_HandlerSource(self.rfile), head.length)
+        server_name, server_port = self.server.server_address[:2]
+        environ = make_environ(
+            head,
+            body.wsgi_input(),
+            self.connection,
+            self.client_address,
+            (str(server_name), int(server_port)),
+            multithread=isinstance(self.server, socketserver.ThreadingMixIn),
+        )
+        exchange = WSGIExchange(
+            self.connection,
+            head,
+            body,
+            environ,
+            status_version="HTTP/1.1" if protocol_version >= (1, 1) else "HTTP/1.0",
+            can_chunk=can_chunk,
+            may_keep_alive=lambda: can_chunk and not self.close_connection,
+            continue_sent=can_chunk,  # http.server has answered Expect while it read the head
+        )
+        timeout_before = self._prepare_socket()
+        try:
+            exchange.run(response)
+            self.close_connection = not (exchange.keep_alive and body.drain())
+        except BaseException:
+            self.close_connection = True
+            raise
+        finally:
+            body.detach_source()
+            if exchange.must_reset:
+                reset_connection(self.connection)
+            elif self.connection.fileno() >= 0:
+                self.connection.settimeout(timeout_before)
+        self.log_request(exchange.status or "-", exchange.body_bytes)
+
+    def _prepare_socket(self) -> float | None:
+        before = self.connection.gettimeout()
+        if before is None:
+            self.connection.settimeout(_WRITE_SECONDS)
+        try:
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:  # a Unix socket has no such option
+            pass
+        return before
+
+
+class _HandlerSource:
+    """The handler's `rfile` as a BodySource."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+
+    def peek(self) -> bytes:
+        return self._file.peek(1)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read1(size)
+
+
+def _version(text: str) -> tuple[int, int]:
+    """ "HTTP/1.1" as (1, 1); compared as text, HTTP/1.10 would be below HTTP/1.9."""
+    match = re.fullmatch(r"HTTP/([0-9]+)\.([0-9]+)", text)
+    return (int(match[1]), int(match[2])) if match else (1, 0)

@@ -1,0 +1,147 @@
+"""`self.stream(response)` in handlers on http.server's own servers."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from streamkit.servers.http_server import StreamingHandlerMixin
+from tests.servers.raw_client import WAIT_SECONDS, get, nothing_left_behind, read_all, read_answer
+
+PLAIN = [("Content-Type", "text/plain")]
+
+
+def app(environ: dict[str, Any], start_response: Any) -> Any:
+    path = environ["PATH_INFO"]
+    if path == "/early":
+        raise RuntimeError("boom")
+    if path == "/echo":
+        data = environ["wsgi.input"].read()
+        start_response("200 OK", [*PLAIN, ("Content-Length", str(len(data)))])
+        return [data]
+    start_response("200 OK", list(PLAIN))
+    return rows(path)
+
+
+def rows(path: str) -> Iterator[bytes]:
+    yield b"one"
+    if path == "/late":
+        raise RuntimeError("boom")
+    yield b"two"
+
+
+class Handler(StreamingHandlerMixin, BaseHTTPRequestHandler):
+    requests: list[tuple[str, Any, Any]]
+
+    def do_GET(self) -> None:
+        self.stream(app)
+
+    do_HEAD = do_POST = do_GET
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        self.requests.append((self.command, code, size))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def handler_server(
+    protocol: str, server_class: type[HTTPServer] = ThreadingHTTPServer
+) -> Iterator[tuple[socket.socket, list[tuple[str, Any, Any]]]]:
+    seen: list[tuple[str, Any, Any]] = []
+    handler = type("H", (Handler,), {"protocol_version": protocol, "requests": seen})
+    with nothing_left_behind(), server_class(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            with socket.create_connection(server.server_address[:2], timeout=WAIT_SECONDS) as sock:
+                yield sock, seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("server_class", [ThreadingHTTPServer, HTTPServer])
+def test_http_1_1_on_both_sides_is_chunked_and_kept(server_class: type[HTTPServer]) -> None:
+    with handler_server("HTTP/1.1", server_class) as (sock, seen):
+        post = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+        chunked = b"POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+        unread = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+        sock.sendall(
+            get() + post + chunked + unread + get(method="HEAD") + get(headers="Connection: close\r\n")
+        )
+        answers = [read_answer(sock) for _ in range(4)]
+        assert [answer[2] for answer in answers] == [b"onetwo", b"hello", b"abc", b"onetwo"]
+        assert answers[0][1]["transfer-encoding"] == "chunked"
+        assert read_answer(sock, "HEAD")[0] == 200
+        assert read_answer(sock)[1]["connection"] == "close"
+        assert sock.recv(1) == b""
+        assert seen[0] == ("GET", 200, 6)
+        assert seen[4] == ("HEAD", 200, 0)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "version"), [("HTTP/1.0", "1.1"), ("HTTP/1.1", "1.0"), ("HTTP/1.0", "1.0")]
+)
+def test_anything_less_ends_with_the_connection(protocol: str, version: str) -> None:
+    with handler_server(protocol) as (sock, _):
+        sock.sendall(get(version=version, headers="Connection: keep-alive\r\n"))
+        head, _, body = read_all(sock).partition(b"\r\n\r\n")
+        assert head.startswith(protocol.encode() + b" 200 OK")
+        assert b"Transfer-Encoding" not in head
+        assert b"\r\nConnection: close" in head
+        assert body == b"onetwo"
+
+
+def test_an_early_error_is_a_500(caplog: pytest.LogCaptureFixture) -> None:
+    with handler_server("HTTP/1.1") as (sock, seen):
+        sock.sendall(get("/early"))
+        assert b" 500 Internal Server Error\r\n" in read_all(sock)
+        assert seen[0][1] == 500
+    assert "boom" in caplog.text
+
+
+@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
+def test_a_late_error_never_looks_complete(protocol: str, caplog: pytest.LogCaptureFixture) -> None:
+    with handler_server(protocol) as (sock, _):
+        sock.sendall(get("/late"))
+        if protocol == "HTTP/1.1":
+            assert read_all(sock).endswith(b"3\r\none\r\n")
+        else:
+            with pytest.raises(ConnectionResetError):
+                read_all(sock)
+    assert "boom" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 1\r\nContent-Length: 2\r\n", b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"],
+)
+def test_broken_framing_is_refused(framing: bytes) -> None:
+    with handler_server("HTTP/1.1") as (sock, _):
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\nx")
+        assert read_all(sock).startswith(b"HTTP/1.1 400 ")
+
+
+def test_http_server_answers_100_continue_once() -> None:
+    with handler_server("HTTP/1.1") as (sock, _):
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        assert read_answer_head(sock) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"hello")
+        status, headers, body = read_answer(sock)
+        assert (status, body) == (200, b"hello")
+        assert "connection" not in headers
+
+
+def read_answer_head(sock: socket.socket) -> bytes:
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += sock.recv(1)
+    return head

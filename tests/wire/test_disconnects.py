@@ -1,0 +1,100 @@
+"""Clients that leave, stall or lie, against servers that lend their socket. The thread must come free each time."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import eventually
+from tests.live_server import MODULES, LiveServer, running
+
+PROBED = ["fallback", "gunicorn-gthread", "waitress", "werkzeug"]
+
+
+@pytest.fixture(scope="module", params=PROBED)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    if request.param in MODULES:
+        pytest.importorskip(MODULES[request.param])
+    with running(request.param, tmp_path_factory.mktemp("log")) as server:
+        yield server
+
+
+def first_event(server: LiveServer, path: str, marker: bytes = b"data: first\n\n") -> socket.socket:
+    sock = server.connect(path)
+    data = b""
+    while marker not in data:
+        more = sock.recv(4096)
+        assert more
+        data += more
+    return sock
+
+
+def blocked(server: LiveServer) -> list[object]:
+    """Streams that have ended for their client, but whose producer has not returned from somebody else's code."""
+    return [stream for stream in server.state()["live"] if stream["outcome"] == "client_gone"]
+
+
+def living(server: LiveServer) -> list[object]:
+    return [stream for stream in server.state()["live"] if stream["outcome"] is None]
+
+
+def test_quiet_streams_whose_clients_left_do_not_leave_the_site_dead(server: LiveServer) -> None:
+    """Four threads, four clients of a generator that waits for ever; they leave; a page must be answered."""
+    for sock in [first_event(server, "/quiet") for _ in range(4)]:
+        sock.close()
+    left = time.monotonic()
+    server.get("/state")  # on four threads this waits for the first that comes free
+    assert time.monotonic() - left < 5  # within 1 s where the machine keeps up; a dead site never answers
+    eventually(lambda: len(blocked(server)) == 4, what=str(server.state()))
+
+
+def test_the_producer_is_told_and_closed(server: LiveServer) -> None:
+    before = server.state()["closed"].count("cancelled")
+    first_event(server, "/cancelled").close()
+    eventually(lambda: server.state()["closed"].count("cancelled") == before + 1)
+    eventually(lambda: living(server) == [])
+
+
+def test_a_client_that_leaves_before_the_first_row(server: LiveServer) -> None:
+    before = server.state()["closed"].count("ndjson-silent")
+    sock = server.connect("/ndjson-silent")
+    eventually(lambda: living(server) != [])
+    sock.close()
+    eventually(lambda: server.state()["closed"].count("ndjson-silent") == before + 1)
+    eventually(lambda: living(server) == [])
+
+
+def test_a_client_that_resets(server: LiveServer) -> None:
+    before = server.state()["closed"].count("cancelled")
+    sock = first_event(server, "/cancelled")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+    eventually(lambda: server.state()["closed"].count("cancelled") == before + 1)
+
+
+def test_a_download_that_is_given_up(server: LiveServer) -> None:
+    before = server.state()["closed"].count("endless")
+    sock = server.connect("/endless")
+    sock.recv(100_000)
+    sock.close()
+    eventually(lambda: server.state()["closed"].count("endless") == before + 1)
+    eventually(lambda: living(server) == [])
+
+
+def test_a_pipelined_request_is_not_taken_for_a_goodbye(server: LiveServer) -> None:
+    with first_event(server, "/beating", b"data: first\n\n") as sock:
+        sock.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        data = b""
+        while data.count(b":\n") < 4:  # beats go on
+            more = sock.recv(4096)
+            assert more
+            data += more
+
+
+def test_leaving_is_quiet(server: LiveServer) -> None:
+    """No traceback in the server's log for clients that left; run last, over the log of this whole file."""
+    assert "Traceback" not in server.log(), server.log()[-3000:]
