@@ -1,0 +1,23 @@
+"""A Django view under WSGI: Django keeps its own response class, streamkit gives it the chunks.
+
+run:  gunicorn --threads 4 --chdir examples 04_django_view:app
+curl: curl -N http://127.0.0.1:8000/
+"""
+
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, StreamingHttpResponse
+from django.urls import path
+
+from streamkit import EventSourceResponse
+
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="only for this example")
+
+
+def countdown(request: HttpRequest) -> StreamingHttpResponse:
+    stream = EventSourceResponse((f"{n} seconds" for n in (3, 2, 1)), lifecycle=True)
+    return StreamingHttpResponse(stream.chunks(request.environ), headers=dict(stream.headers.items()))
+
+
+urlpatterns = [path("", countdown)]
+app = get_wsgi_application()
