@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH ?=
+PYZ ?= streamkit.pyz
 
 .PHONY: run test check bench bare services pyz clean
 
@@ -17,14 +18,14 @@ $(VENV)/.bench: $(VENV)/.installed
 
 .venv-bare/.installed:
 	$(PYTHON) -m venv .venv-bare
-	.venv-bare/bin/pip install --quiet --disable-pip-version-check pytest pytest-timeout
+	.venv-bare/bin/pip install --quiet --disable-pip-version-check pytest
 	touch $@
 
 run: $(VENV)/.installed  ## the demo on http://127.0.0.1:8000 under stock gunicorn
 	$(BIN)/gunicorn --threads 4 --bind 127.0.0.1:8000 --access-logfile - --chdir examples/demo app:app
 
 test: $(VENV)/.installed  ## everything that this machine can run
-	$(BIN)/python -X dev -m pytest
+	$(BIN)/python -X dev -m pytest --timeout 120
 
 check: $(VENV)/.installed  ## format, lint, types, layers, docs
 	$(BIN)/ruff format --check .
@@ -42,9 +43,14 @@ services:  ## Debian packages that some tests need (nginx, Chromium)
 	apt-get update
 	apt-get install -y --no-install-recommends nginx-light chromium
 
-pyz: $(VENV)/.installed  ## one file for scripts that can install nothing
-	$(BIN)/python -m benchmarks --help >/dev/null 2>&1 || true
+pyz:  ## one file, $(PYZ), for scripts that can install nothing
+	rm -rf build/pyz && mkdir -p build/pyz
+	cp -R streamkit build/pyz/streamkit
+	cp -R examples/demo build/pyz/demo
+	cp streamkit/__main__.py build/pyz/__main__.py
+	find build/pyz \( -name __pycache__ -o -name var \) -type d -prune -exec rm -rf {} +
+	$(PYTHON) -m zipapp build/pyz --output $(PYZ) --python '/usr/bin/env python3' --compress
 
 clean:
-	rm -rf $(VENV) .venv-bare build dist *.egg-info streamkit.pyz
+	rm -rf $(VENV) .venv-bare build dist *.egg-info $(PYZ)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -35,11 +35,13 @@ def descriptors() -> set[str]:
 
 @pytest.fixture
 def nothing_left() -> Iterator[None]:
-    """After the test every stream has ended and every descriptor that it opened is closed."""
+    """After the test every stream has ended, its thread is idle, and every descriptor that it opened is closed."""
     from streamkit import streams
+    from streamkit.flow.stream_threads import stream_threads
 
     before = descriptors()
     assert len(streams) == 0, list(streams)
     yield
     eventually(lambda: len(streams) == 0, what=f"live streams {list(streams)}")
+    eventually(lambda: stream_threads.working == 0, what=f"{stream_threads.working} threads at work")
     eventually(lambda: not (descriptors() - before), what=f"descriptors {descriptors() - before}")

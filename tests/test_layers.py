@@ -75,7 +75,9 @@ def test_no_cycles_between_modules() -> None:
     graph = {}
     for path in FILES:
         name = ".".join(("streamkit", *path.relative_to(PACKAGE).with_suffix("").parts))
-        graph[name] = {module for module, at_top in _imports(path) if at_top and module.startswith("streamkit")}
+        graph[name] = {
+            module for module, at_top in _imports(path) if at_top and module.startswith("streamkit")
+        }
     while True:  # take away what imports nothing that is left, until nothing or a cycle is left
         leaves = {name for name, targets in graph.items() if not targets & (graph.keys() - {name})}
         if not leaves:

@@ -48,5 +48,7 @@ def test_importing_loads_nothing() -> None:
         "parts = [name for name in sys.modules if name.startswith('streamkit.')]\n"
         "print(sorted(loaded & {'werkzeug', 'flask', 'gunicorn', 'redis', 'socket', 'http'}), parts)"
     )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     assert output.strip() == "[] []"

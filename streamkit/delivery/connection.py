@@ -12,6 +12,7 @@ side cannot be told apart without writing, and no browser, proxy or HTTP library
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -125,13 +126,14 @@ class SocketConnection:
             pass  # the client was faster
 
     def reset(self) -> None:
-        # Lingering for 0 s turns close() into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN
-        # that is to be avoided, and leaving the close to the server would do just that.
+        # Lingering for 0 s turns closing into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN
+        # that is to be avoided, and so would leaving the close to the server. The descriptor is detached, because
+        # socket.close() waits for the server's file objects; they find a closed socket, never a reused number.
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self._socket.close()
+            os.close(self._socket.detach())
         except OSError:
-            pass
+            pass  # closed already
 
 
 def client_connection(environ: Mapping[str, object]) -> Connection:

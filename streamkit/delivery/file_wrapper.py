@@ -36,8 +36,8 @@ class SentFile:
         self._size = size
         self._stream = stream
         self._connection = connection
+        self._reached = 0
         self.fileno = file.fileno
-        self.seek = file.seek
         self.tell = file.tell
         connection.limit_writes()
 
@@ -55,11 +55,18 @@ class SentFile:
             raise truncated(self._file.tell(), self._size)
         return data
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move. `socket.sendfile` ends by moving to where it got; gunicorn moves the descriptor back after that."""
+        position = self._file.seek(offset, whence)
+        if whence == os.SEEK_SET:
+            self._reached = max(self._reached, position)
+        return position
+
     def close(self) -> None:
         """Called by the server at the end. Raises OSError when the file became shorter: that must not look complete."""
         if self._file.closed:
             return
-        sent = min(self._file.tell(), self._size)
+        sent = min(max(self._reached, self._file.tell()), self._size)
         shrunk = os.fstat(self._file.fileno()).st_size < self._size
         self._file.close()
         if sent:

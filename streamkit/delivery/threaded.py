@@ -164,12 +164,14 @@ class ThreadedBody:
                 chunk = chunks.take(min(monotonic() + PROBE_SECONDS, self._beat_at, self._expires_at))
             except BaseException as error:
                 return self._fail(stream, error)
+            if (
+                not chunk and chunks.finished
+            ):  # looked at first: a client may close as soon as it has everything
+                return self._finish(stream, chunks.error)
             if self.connection.is_gone():
                 stream.end("client_gone")
             elif chunk:
                 return self._send(stream, chunk)
-            elif chunks.finished:
-                return self._finish(stream, chunks.error)
             elif monotonic() >= self._expires_at:
                 stream.end("expired")
             elif monotonic() >= self._beat_at and stream.outcome is None:
@@ -206,6 +208,8 @@ class ThreadedBody:
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def _finish(self, stream: Stream, error: BaseException | None) -> bytes:
+        if stream.outcome is not None:  # a producer that was told to stop may end like one that is complete
+            return self._end_early(stream)
         if error is None and self.content_length not in (None, stream.bytes):
             error = self._wrong_length(stream.bytes)
         if error is not None:

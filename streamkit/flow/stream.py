@@ -265,6 +265,11 @@ class Streams:
         """The live stream with this id, or None."""
         return self._live.get(id)
 
+    def drain(self) -> None:
+        """Tell every live stream to end now: events say `retry:` and end, rows are aborted. Never waits."""
+        for stream in self:
+            stream.end("drained")
+
     def current(self) -> Stream | None:
         """The stream whose producer this code runs in (its generator, its `write` function), or None elsewhere."""
         return current.get()

@@ -53,6 +53,12 @@ class StreamThreads:
         """Threads that exist, at work or idle."""
         return self._count
 
+    @property
+    def working(self) -> int:
+        """Threads that are at work now."""
+        with self._lock:
+            return self._count - len(self._idle)
+
     def run(self, task: Task) -> None:
         """Run `task()` on a thread of its own, now. Raises TooManyStreams when `maximum` threads are at work."""
         with self._lock:
@@ -98,13 +104,9 @@ class StreamThreads:
                 self._idle.append(inbox)
 
     def _at_exit(self) -> None:
-        for stream in streams:
-            stream.end("drained")
+        streams.drain()
         deadline = time.monotonic() + EXIT_SECONDS
-        while time.monotonic() < deadline:
-            with self._lock:
-                if self._count == len(self._idle):
-                    return
+        while self.working and time.monotonic() < deadline:
             time.sleep(0.005)  # at exit, once a process, for a second at most: not worth a condition
 
 

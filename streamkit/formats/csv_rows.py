@@ -145,7 +145,7 @@ class CSVEncoder:
         except csv.Error as error:
             raise self._refusal(f"row {self.rows + 1}", error) from error
         # Whatever bytes become has an apostrophe in it (b'..', or b".." around one), and a view has a bracket.
-        # Looking for one character in the line costs a quarter of asking ten cells for their types.
+        # Looking for one character in the line is cheaper than asking every cell for its type.
         if ("'" in line and ("b'" in line or 'b"' in line)) or "<mem" in line:
             self._refuse_bytes(cast("Sequence[object]", row), f"row {self.rows + 1}")
         self.rows += 1
@@ -330,7 +330,7 @@ def guard_formula(cell: object) -> object:
 
 
 def _guarded(cells: Sequence[object]) -> Sequence[object]:
-    # Most rows need no guard, and a look at them costs a third of a call for every cell.
+    # Most rows need no guard: a look at first characters is cheaper than a call for every cell.
     for cell in cells:
         if type(cell) is str:
             if cell[:1] in FORMULA_STARTS:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from streamkit.formats.json_values import compact_json
@@ -45,7 +46,7 @@ _HAS_DATA = re.compile(rb"(?:\A|[\r\n])data[:\r\n]")
 class ServerSentEvent:
     """One event, as it is sent and as it is received. Immutable, hashable, safe to share between threads.
 
-    - `data`: text as it is; `None` for no data line (such a block is not dispatched by clients, but its `id` and `retry`
+    - `data`: text as it is; `None` for no data line (clients do not dispatch such a block, but its `id` and `retry`
       count); any other value becomes compact JSON (see `compact_json`). `bytes` raise `TypeError`.
     - `event`: the type that a client listens for; `None` or `""` means `message`.
     - `id`: what the client gives back as `Last-Event-ID`; an `int` becomes text. `""` clears the client's cursor.
@@ -242,7 +243,7 @@ class EventStreamEncoder:
         """Return the bytes that end the stream: the `done` block, or nothing."""
         return self._tail
 
-    def join(self, frames: list[bytes]) -> bytes:
+    def join(self, frames: Sequence[bytes]) -> bytes:
         """Return what `encode` gave, put together as one chunk."""
         return b"".join(frames)
 
@@ -259,8 +260,9 @@ class EventStreamEncoder:
         elif item.retry is not None:
             frame = item.encode()
         elif item.data is not None:
-            named = {"event": item.event, "id": item.id, "comment": item.comment}
-            frame = ServerSentEvent(item.data, retry=retry, **named).encode()  # type: ignore[arg-type]
+            frame = ServerSentEvent(
+                item.data, event=item.event, id=item.id, retry=retry, comment=item.comment
+            ).encode()
         else:
             return item.encode()
         self._retry = None  # only now: an item that cannot be sent does not use it up

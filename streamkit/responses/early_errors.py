@@ -41,5 +41,7 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplicati
         response: WSGIApplication = get_response(environ)
         return response
     if "uwsgi.version" in environ:  # it closes the connection without an answer when an application raises
-        return PlainResponse([b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8")
+        return PlainResponse(
+            [b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8"
+        )
     return None

@@ -20,19 +20,21 @@ from streamkit.responses.early_errors import early_answer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-    from werkzeug.wrappers import Response as BaseResponse
+    from werkzeug.wrappers import Response
 else:
     try:
-        from werkzeug.wrappers import Response as BaseResponse
+        from werkzeug.wrappers import Response
     except ImportError:
-        from streamkit.responses.plain import PlainResponse as BaseResponse
+        from streamkit.responses.plain import PlainResponse as Response
+
+BaseResponse = Response
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 Delivery = Literal["auto", "threaded"]
 ItemsThread = Literal["own", "request"]
 
 FLUSH_BYTES: Final = 64 * 1024
-"""A chunk of rows is sent at this size: a chunk costs a server 6 to 7 us, which from 16 to 64 KiB on does not matter."""
+"""A chunk of rows is sent at this size: a chunk costs a server 6 to 7 us, which does not matter from 16 KiB on."""
 FLUSH_SECONDS: Final = 0.5
 """Or at this age: short enough for an eye to call it live."""
 

@@ -18,11 +18,13 @@ import selectors
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from streamkit.flow.stream import streams
 from streamkit.servers.connection import Connection, Timeouts
 from streamkit.servers.handler_mixin import StreamingHandlerMixin
 from streamkit.servers.routes import Route, routes_app
@@ -33,6 +35,7 @@ __all__ = ["StreamServer", "StreamingHandlerMixin", "WSGIExchange", "serve"]
 logger = logging.getLogger("streamkit.server")
 
 _CUT_SECONDS = 1.0  # after the sockets were shut down: what `close()` of a few generators may take
+_LOOK_SECONDS = 0.2  # a signal that arrives just before a wait begins is only seen when the wait ends
 _PAUSE_SECONDS = 0.1  # out of descriptors: wait for some connection to end instead of spinning
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -160,14 +163,16 @@ class StreamServer(http.server.HTTPServer):
     def serve_forever(self, poll_interval: float = 0.5) -> None:
         """Accept connections until `shutdown` or `request_stop`, then close the listening socket.
 
-        `poll_interval` is there because `socketserver` has it; nothing is polled. Raises RuntimeError on a second call.
+        A stop is noticed at once. `poll_interval` seconds are the longest wait all the same: Python runs a signal
+        handler only between bytecodes, so one that arrives just before the wait begins does not end it. Raises
+        RuntimeError on a second call.
         """
         if threading.current_thread() is not self._thread:
             self._claim_loop()
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._wake_receiver, selectors.EVENT_READ)
-                self._accept_loop(selector)
+                self._accept_loop(selector, poll_interval)
         finally:
             self.socket.close()
             with self._changed:
@@ -180,7 +185,7 @@ class StreamServer(http.server.HTTPServer):
                 raise RuntimeError("this server was started before; make a new one")
             self._loop_running = True
 
-    def _accept_loop(self, selector: selectors.BaseSelector) -> None:
+    def _accept_loop(self, selector: selectors.BaseSelector, poll_interval: float) -> None:
         listening = False
         while not self._stopping:
             has_place = len(self._connections) < self.max_connections
@@ -190,7 +195,7 @@ class StreamServer(http.server.HTTPServer):
                 selector.unregister(self.socket)
                 self._close_idle(fresh=False)  # who only waits makes way for who was not served yet
             listening = has_place
-            for key, _ in selector.select():
+            for key, _ in selector.select(poll_interval):
                 if key.fileobj is self._wake_receiver:
                     _read_all(self._wake_receiver)
                 elif not self._stopping:
@@ -313,8 +318,14 @@ class StreamServer(http.server.HTTPServer):
             connection.close_if_idle(fresh=fresh)
 
     def _wait_for_requests(self, seconds: float | None) -> bool:
+        deadline = None if seconds is None else time.monotonic() + seconds
         with self._changed:
-            return self._changed.wait_for(lambda: not self._others(), seconds)
+            while self._others():
+                left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    return False
+                self._changed.wait(min(left, _LOOK_SECONDS))
+        return True
 
 
 def serve(
@@ -325,10 +336,12 @@ def serve(
 ) -> None:
     """Serve until Ctrl-C or SIGTERM, then stop gracefully; a second Ctrl-C leaves at once.
 
-    `options` are those of `StreamServer`. Prints one line when it listens and one when it ends. Access lines go
+    `options` are those of `StreamServer`; at a stop the live streams are drained. Prints one line when it listens and
+    one when it ends. Access lines go
     to the logger `streamkit.server.access` at level INFO, errors to `streamkit.server`. Outside the main thread
     no signal is handled. Raises what `StreamServer` raises.
     """
+    options.setdefault("on_shutdown", streams.drain)
     with StreamServer(app_or_routes, host, port, **options) as server, _signals(server.request_stop):
         print(f"serving on {server.url} (Ctrl-C stops)", flush=True)
         try:

@@ -35,7 +35,9 @@ def events() -> Any:
 @app.get("/cursor")
 def cursor() -> Any:
     connection = sqlite3.connect(":memory:")
-    rows = connection.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 3) SELECT i, i*i AS square FROM n")
+    rows = connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 3) SELECT i, i*i AS square FROM n"
+    )
     response = CSVResponse(rows, filename="squares.csv")
     response.call_on_close(connection.close)
     return response

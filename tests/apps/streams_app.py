@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import tempfile
 import zipfile
@@ -20,6 +21,11 @@ from streamkit import (
     StreamingResponse,
     streams,
 )
+
+if "WRITE_SECONDS" in os.environ:  # tests do not wait half a minute for a client that never reads
+    from streamkit.delivery import connection, threaded
+
+    connection.WRITE_SECONDS = threaded.WRITE_SECONDS = float(os.environ["WRITE_SECONDS"])  # type: ignore[misc]
 
 closed: list[str] = []  # which producers were closed, in order
 outcomes: list[str] = []
@@ -84,7 +90,9 @@ ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     ),
     "/tokens": lambda _: EventSourceResponse(["Hel", "lo"], done="[DONE]"),
     "/quiet": lambda _: EventSourceResponse(quiet(), on_close=ended),
-    "/cancelled": lambda _: EventSourceResponse(closing("cancelled", quiet_until_cancelled()), on_close=ended),
+    "/cancelled": lambda _: EventSourceResponse(
+        closing("cancelled", quiet_until_cancelled()), on_close=ended
+    ),
     "/beating": lambda _: EventSourceResponse(closing("beating", quiet_until_cancelled()), heartbeat=0.05),
     "/events-fail": lambda _: EventSourceResponse(failing_after(2, "x"), on_close=ended),
     "/csv": lambda _: CSVResponse(closing("csv", ([n, f"name {n}", n / 4] for n in range(5000)))),
@@ -99,6 +107,7 @@ ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/zip": lambda _: StreamingResponse.from_writer(zipped, mimetype="application/zip"),
     "/endless": lambda _: StreamingResponse(closing("endless", endless(b"x" * 65536)), on_close=ended),
     "/file": lambda _: FileResponse(_file.name),
+    "/named": lambda _: FileResponse(_["QUERY_STRING"], on_close=ended),
     "/expires": lambda _: EventSourceResponse(quiet_until_cancelled(), max_duration=0.2, on_close=ended),
 }
 

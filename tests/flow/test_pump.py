@@ -47,11 +47,18 @@ class Words:
         return b"..."
 
 
-def make(kind: type[Any], items: object, flush_bytes: int = 1, flush_seconds: float | None = None) -> tuple[Any, Stream]:
+def make(
+    kind: type[Any], items: object, flush_bytes: int = 1, flush_seconds: float | None = None
+) -> tuple[Any, Stream]:
     context = copy_context()
     stream = Stream("test", {}, context)
     chunks = kind(
-        Producer(items, "words"), Words(), stream, context, flush_bytes=flush_bytes, flush_seconds=flush_seconds
+        Producer(items, "words"),
+        Words(),
+        stream,
+        context,
+        flush_bytes=flush_bytes,
+        flush_seconds=flush_seconds,
     )
     return chunks, stream
 
@@ -136,11 +143,13 @@ def test_flush_ends_a_batch() -> None:
 
 
 def test_take_returns_at_its_deadline() -> None:
-    chunks, stream = make(Pump, iter(threading.Event().wait, True))
+    go_on = threading.Event()
+    chunks, _ = make(Pump, iter(go_on.wait, True))
     chunks.start()
     assert chunks.take(time.monotonic() + 0.01) == b""
     assert not chunks.finished
-    stream.end("client_gone")
+    go_on.set()
+    assert everything(chunks) == b"."
 
 
 def test_the_queue_is_bounded_in_bytes_and_in_items() -> None:

@@ -10,7 +10,12 @@ import pytest
 
 from streamkit.flow.stream import Stream, streams
 
-ENVIRON = {"SCRIPT_NAME": "/app", "PATH_INFO": "/feed\r\nX: y", "REMOTE_ADDR": "192.0.2.1", "REMOTE_PORT": "4711"}
+ENVIRON = {
+    "SCRIPT_NAME": "/app",
+    "PATH_INFO": "/feed\r\nX: y",
+    "REMOTE_ADDR": "192.0.2.1",
+    "REMOTE_PORT": "4711",
+}
 
 
 def make() -> Stream:
@@ -104,7 +109,9 @@ def test_two_log_lines_with_nothing_unescaped(caplog: pytest.LogCaptureFixture) 
     assert stream not in streams
     first, last = (record.getMessage() for record in caplog.records)
     assert first == f"stream {stream.id} opened: events '/app/feed\\r\\nX: y' from 192.0.2.1:4711"
-    assert last.startswith(f"stream {stream.id} completed: events '/app/feed\\r\\nX: y', 0 events, 1 chunks, 10 bytes")
+    assert last.startswith(
+        f"stream {stream.id} completed: events '/app/feed\\r\\nX: y', 0 events, 1 chunks, 10 bytes"
+    )
 
 
 def test_a_failure_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:

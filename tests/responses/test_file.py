@@ -66,7 +66,9 @@ def test_one_range(path: Path, header: str, start: int, stop: int) -> None:
     assert answer.headers["ETag"] == get(path).headers["ETag"]
 
 
-@pytest.mark.parametrize("header", ["items=0-1", "bytes=5-1", "bytes=a-b", "bytes=+1-2", "bytes=", "bytes=0-1,4-5"])
+@pytest.mark.parametrize(
+    "header", ["items=0-1", "bytes=5-1", "bytes=a-b", "bytes=+1-2", "bytes=", "bytes=0-1,4-5"]
+)
 def test_ranges_that_are_ignored(path: Path, header: str) -> None:
     answer = get(path, range=header)
     assert (answer.status, answer.body) == ("200 OK", DATA)
@@ -205,24 +207,31 @@ class Wrapper:
 
 
 def test_a_known_server_sends_whole_files_itself(path: Path) -> None:
-    for server in ({"SERVER_SOFTWARE": "waitress"},):
-        outcomes: list[Any] = []
-        response = FileResponse(path, on_close=lambda stream, outcomes=outcomes: outcomes.append((stream.outcome, stream.bytes)))
-        answer: list[Any] = []
-        iterable = response(
-            {"REQUEST_METHOD": "GET", "wsgi.file_wrapper": Wrapper, **server}, lambda *args: answer.append(args)
-        )
-        assert isinstance(iterable, Wrapper)
-        assert b"".join(iterable) == DATA
-        iterable.close()
-        iterable.close()
-        assert outcomes == [("completed", len(DATA))]
+    outcomes: list[Any] = []
+    response = FileResponse(path, on_close=lambda stream: outcomes.append((stream.outcome, stream.bytes)))
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "wsgi.file_wrapper": Wrapper,
+        "SERVER_SOFTWARE": "waitress",
+    }
+    iterable: Any = response(environ, lambda *_: None)
+    assert isinstance(iterable, Wrapper)
+    assert b"".join(iterable) == DATA
+    iterable.close()
+    iterable.close()
+    assert outcomes == [("completed", len(DATA))]
 
 
 def test_a_server_that_sends_less_than_the_whole_file_is_seen(path: Path) -> None:
-    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "wsgi.file_wrapper": Wrapper, "SERVER_SOFTWARE": "waitress"}
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "wsgi.file_wrapper": Wrapper,
+        "SERVER_SOFTWARE": "waitress",
+    }
     outcomes: list[Any] = []
-    iterable: Any = FileResponse(path, on_close=lambda s: outcomes.append(s.outcome))(environ, lambda *_: None)
+    iterable: Any = FileResponse(path, on_close=lambda s: outcomes.append(s.outcome))(
+        environ, lambda *_: None
+    )
     iterable.filelike.read(10)
     iterable.close()
     assert outcomes == ["client_gone"]

@@ -76,10 +76,20 @@ def counted(items: Iterable[Any], closed: list[str]) -> Iterator[Any]:
 @pytest.mark.parametrize("kind", ALL)
 def test_a_valid_wsgi_application(kind: type[Any]) -> None:
     environ = {
-        **{"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": "/", "QUERY_STRING": "", "SERVER_NAME": "x"},
-        **{"SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.version": (1, 0), "wsgi.url_scheme": "http"},
-        **{"wsgi.input": _Input(), "wsgi.errors": _Errors(), "wsgi.multithread": True},
-        **{"wsgi.multiprocess": False, "wsgi.run_once": False},
+        "REQUEST_METHOD": "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/",
+        "QUERY_STRING": "",
+        "SERVER_NAME": "x",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": _Input(),
+        "wsgi.errors": _Errors(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
     }
     for method in ("GET", "HEAD"):
         response = kind(iter([ITEMS[kind]]))
@@ -116,7 +126,9 @@ class _Errors:
 @pytest.mark.parametrize("kind", ALL)
 def test_clean_up_in_order_and_once(kind: type[Any]) -> None:
     order: list[str] = []
-    response = kind(counted([ITEMS[kind]] * 3, order), on_close=lambda stream: order.append(f"on_close {stream.outcome}"))
+    response = kind(
+        counted([ITEMS[kind]] * 3, order), on_close=lambda stream: order.append(f"on_close {stream.outcome}")
+    )
     response.call_on_close(lambda: order.append("call_on_close"))
     answer = Answer(response)
     assert answer.status == "200 OK"
@@ -177,7 +189,9 @@ def test_wait_first_lets_the_first_event_fail_as_a_real_error() -> None:
         yield
 
     with pytest.raises(LookupError):
-        EventSourceResponse(items(), wait_first=30)({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+        EventSourceResponse(items(), wait_first=30)(
+            {"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started")
+        )
 
 
 def test_wait_first_does_not_wait_longer_than_asked() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import struct
 import threading
@@ -325,6 +326,33 @@ def test_the_application_may_end_the_connection_itself(
         assert read_until(sock, b"begun\r\n")
         assert body.closed.wait(WAIT_SECONDS)
     assert body.closes == 1
+
+
+def test_requests_read_ahead_do_not_run_where_the_application_moved_the_connection_away() -> None:
+    paths = []
+    kept: list[socket.socket] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        paths.append(environ["PATH_INFO"])
+        sock: socket.socket = environ["streamkit.socket"]
+        start_response("200 OK", list(PLAIN))
+        ours, its = socket.socketpair()
+        kept.extend([socket.socket(fileno=os.dup(sock.fileno())), ours])
+        os.dup2(its.fileno(), sock.fileno())
+        its.close()
+        yield b"opening"
+
+    with nothing_left_behind(), running(app) as server, connected(server) as sock:
+        sock.sendall(get("/1") + get("/2"))
+        wait_until(lambda: len(kept) == 2)
+        moved, ours = kept
+        with moved, ours:
+            ours.settimeout(WAIT_SECONDS)
+            assert read_all(ours).endswith(b"\r\n\r\n7\r\nopening\r\n0\r\n\r\n")
+            moved.sendall(b"from elsewhere")
+            assert sock.recv(100) == b"from elsewhere"
+        kept.clear()
+    assert paths == ["/1"]
 
 
 # Applications that fail

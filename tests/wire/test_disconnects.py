@@ -95,6 +95,20 @@ def test_a_pipelined_request_is_not_taken_for_a_goodbye(server: LiveServer) -> N
             data += more
 
 
+@pytest.mark.parametrize("name", ["gunicorn-gthread", "werkzeug"])
+def test_a_client_that_never_reads_is_closed(
+    name: str, tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(MODULES[name])
+    monkeypatch.setenv("WRITE_SECONDS", "1.5")
+    with running(name, tmp_path) as server:  # type: ignore[arg-type]
+        stalled = [server.connect("/endless") for _ in range(4)]  # all the threads that there are
+        eventually(lambda: server.state()["outcomes"].count("stream:too_slow") == 4, seconds=20)
+        assert server.state()["closed"].count("endless") == 4
+        for sock in stalled:
+            sock.close()
+
+
 def test_leaving_is_quiet(server: LiveServer) -> None:
     """No traceback in the server's log for clients that left; run last, over the log of this whole file."""
     assert "Traceback" not in server.log(), server.log()[-3000:]
