@@ -126,14 +126,21 @@ class SocketConnection:
             pass  # the client was faster
 
     def reset(self) -> None:
-        # Lingering for 0 s turns closing into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN
-        # that is to be avoided, and so would leaving the close to the server. The descriptor is detached, because
-        # socket.close() waits for the server's file objects; they find a closed socket, never a reused number.
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self._socket.detach())
-        except OSError:
-            pass  # closed already
+        reset_connection(self._socket)
+
+
+def reset_connection(sock: socket.socket) -> None:
+    """Close with a reset, so that the peer sees an error and no end. Does nothing to a socket that is closed.
+
+    Lingering for 0 s turns closing into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN that is
+    to be avoided, and so would leaving the close to a server. The descriptor is detached, because `socket.close()`
+    waits for `makefile()` objects; those find a closed socket then, never a number that is used again.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(sock.detach())
+    except OSError:
+        sock.close()
 
 
 def client_connection(environ: Mapping[str, object]) -> Connection:

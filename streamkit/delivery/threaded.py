@@ -11,30 +11,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
+from functools import partial
 from time import monotonic
-from typing import Any, Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn
 
 from streamkit.delivery.connection import WRITE_SECONDS, Connection, NoConnection, client_connection
 from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError
+from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
 from streamkit.flow.stream import Stream, streams
 
 PROBE_SECONDS: Final = 0.5  # how often an idle connection is asked; a client that left is noticed within 1 s
 CHUNK_BYTES: Final = 256 * 1024  # larger blocks go out in pieces: a write deadline holds for one piece
 FOREVER: Final = float("inf")
-
-
-class Chunks(Protocol):
-    """What a body needs of `flow`: a pump, or batches on this thread."""
-
-    @property
-    def finished(self) -> bool: ...
-    @property
-    def error(self) -> BaseException | None: ...
-    def start(self) -> None: ...
-    def ready(self, until: float, *, opened_only: bool = False) -> bool: ...
-    def take(self, until: float) -> bytes: ...
-    def close(self) -> None: ...
 
 
 class ThreadedBody:
@@ -51,7 +40,7 @@ class ThreadedBody:
         self,
         kind: str,
         framing: Framing[Any],
-        make_chunks: Callable[[Stream, Context], Chunks],
+        make_chunks: Callable[[Stream, Context], Chunks[Any]],
         close_unopened: Callable[[], object],
         context: Context,
         *,
@@ -60,6 +49,7 @@ class ThreadedBody:
         heartbeat: float | None,
         max_duration: float | None,
         max_bytes: int | None,
+        on_close: Callable[[Stream], object] | None,
     ) -> None:
         self.stream: Stream | None = None
         self.environ: Mapping[
@@ -76,9 +66,10 @@ class ThreadedBody:
         self._heartbeat = FOREVER if heartbeat is None or framing.heartbeat is None else heartbeat
         self._max_duration = FOREVER if max_duration is None else max_duration * random.uniform(0.8, 1.0)
         self._max_bytes = max_bytes
+        self._on_close = on_close
         self._callbacks: list[Callable[[], object]] = []
         self.connection: Connection = NoConnection()
-        self._chunks: Chunks | None = None
+        self._chunks: Chunks[Any] | None = None
         self._rest = memoryview(b"")  # of a block that is longer than a chunk
         self._beat_at = FOREVER
         self._expires_at = FOREVER
@@ -101,12 +92,20 @@ class ThreadedBody:
         if self.stream is not None or self._closed:
             raise StreamkitError("a streamed response can be sent once; make a new one for each request")
         self.stream = stream = Stream(self._kind, self.environ, self._context)
+        if self._on_close is not None:
+            stream.call_on_close(partial(self._on_close, stream))
         for callback in self._callbacks:
             stream.call_on_close(callback)
         self._callbacks.clear()
         self.connection = client_connection(self.environ)
         streams._add(stream)
         return stream
+
+    def hand_over(self) -> tuple[Stream, Connection]:
+        """The record and the connection, for somebody else who sends the body and ends the stream from now on."""
+        stream = self.begin()
+        self._closed = self._over = True
+        return stream, self.connection
 
     def open(self) -> None:
         """Make the record and start the producer; wait for its first item as far as that was asked for.
@@ -127,7 +126,7 @@ class ThreadedBody:
             self.close()
             raise
 
-    def _await_first(self, stream: Stream, chunks: Chunks) -> None:
+    def _await_first(self, stream: Stream, chunks: Chunks[Any]) -> None:
         until = min(FOREVER if self._wait_first is None else monotonic() + self._wait_first, self._expires_at)
         opened_only = self._wait_first is None
         while not chunks.ready(min(until, monotonic() + PROBE_SECONDS), opened_only=opened_only):
@@ -231,7 +230,9 @@ class ThreadedBody:
             return self._stop()
         words = self._framing.paused()
         if words is not None:
-            return self._part(stream, words, None)
+            # What was produced is sent, except over a quota; told to stop, `take` does not wait.
+            queued = self._chunks.take(0) if self._chunks is not None and reason is None else b""
+            return self._part(stream, queued + words, None)
         reason = reason or StreamExpired(f"the stream was {stream.outcome} before it was complete")
         return self._part(stream, self._framing.failed(reason), reason)
 
@@ -271,7 +272,11 @@ class ThreadedBody:
 
     def _close_never_opened(self) -> None:
         first: BaseException | None = None
-        callbacks = [lambda: self._context.run(self._close_unopened), *self._callbacks]
+        callbacks: list[Callable[[], object]] = [partial(self._context.run, self._close_unopened)]
+        if self._on_close is not None:
+            unsent = Stream(self._kind, self.environ, self._context)
+            callbacks.append(partial(self._on_close, unsent))
+        callbacks += self._callbacks
         self._callbacks.clear()
         for callback in callbacks:
             try:

@@ -10,39 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextvars import Context
 from time import monotonic
-from typing import AnyStr, Generic
 
+from streamkit.flow.chunks import Chunks
 from streamkit.flow.flush import FLUSH
-from streamkit.flow.framing import Framing
+from streamkit.flow.framing import Frame, Framing
 from streamkit.flow.producer import Producer
 from streamkit.flow.stream import Stream
 
 
-class Batches(Generic[AnyStr]):
-    """Chunks of a producer that runs in `take` itself. Used by one thread.
-
-    flush_bytes: a chunk is sent when it is about this long (characters, for formats that are text).
-    flush_seconds: or when this long after the chunk before; None is off.
-    """
+class Batches(Chunks[Frame]):
+    """Chunks of a producer that runs in `take` itself. Used by one thread."""
 
     def __init__(
         self,
         producer: Producer,
-        framing: Framing[AnyStr],
+        framing: Framing[Frame],
         stream: Stream,
         context: Context,
         *,
         flush_bytes: int,
         flush_seconds: float | None,
     ) -> None:
-        self.finished = False
-        self.error: BaseException | None = None
-        self._producer = producer
-        self._framing: Framing[AnyStr] = framing
-        self._stream = stream
-        self._context = context
-        self._flush_bytes = flush_bytes
-        self._flush_seconds = float("inf") if flush_seconds is None else flush_seconds
+        super().__init__(
+            producer, framing, stream, context, flush_bytes=flush_bytes, flush_seconds=flush_seconds
+        )
         self._iterator: Iterator[object] | None = None
         self._first = b""
 
@@ -55,15 +46,16 @@ class Batches(Generic[AnyStr]):
         return True
 
     def take(self, until: float) -> bytes:
-        """The next chunk; empty at the end, where `finished` is True and `error` says whether it failed."""
+        """The next chunk; empty at the end, or when told to stop. Waits as long as the producer does."""
         if self._first:
             chunk, self._first = self._first, b""
             return chunk
-        return b"" if self.finished else self._context.run(self._take)
+        stop = self.finished or self._stream.outcome is not None
+        return b"" if stop else self._context.run(self._take)
 
     def _take(self) -> bytes:
         framing = self._framing
-        frames: list[AnyStr] = []
+        frames: list[Frame] = []
         append, encode, flush_bytes = frames.append, framing.encode, self._flush_bytes
         size = count = 0
         try:

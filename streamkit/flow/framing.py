@@ -7,10 +7,12 @@ All methods are called from one thread at a time: `head` and `encode` by the pro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import AnyStr, Protocol
+from typing import Protocol, TypeVar
+
+Frame = TypeVar("Frame", bound="str | bytes")
 
 
-class Framing(Protocol[AnyStr]):
+class Framing(Protocol[Frame]):
     """How one stream is put into bytes. Frames are all `str` or all `bytes`; `join` makes the bytes of a chunk.
 
     heartbeat: bytes that are sent when nothing else was for a while; None where the format has no filler.
@@ -24,19 +26,19 @@ class Framing(Protocol[AnyStr]):
     @property
     def resets(self) -> bool: ...
 
-    def head(self) -> AnyStr:
+    def head(self) -> Frame:
         """What is sent before the first item, at once; empty where there is nothing."""
         ...
 
-    def encode(self, item: object) -> AnyStr:
+    def encode(self, item: object) -> Frame:
         """One item. Raises TypeError or ValueError for what cannot be sent."""
         ...
 
-    def tail(self) -> AnyStr:
+    def tail(self) -> Frame:
         """What ends a stream that is complete. Never called for one that is not."""
         ...
 
-    def join(self, frames: Sequence[AnyStr]) -> bytes:
+    def join(self, frames: Sequence[Frame]) -> bytes:
         """Frames in order, as the bytes of one chunk."""
         ...
 

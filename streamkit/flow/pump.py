@@ -4,11 +4,10 @@ Law of this file
 - The producing thread (a stream thread) alone opens, iterates and closes the producer. It waits for the sending
   thread only in `put`, when the queue is full.
 - The sending thread (the request's) waits for the producing one only in `ready` and `take`, each with a deadline,
-and for
-  `CLOSE_SECONDS` at most in `close`.
+  and for `CLOSE_SECONDS` at most in `close`.
 - One condition guards the queue. Its lock is held for a few list operations, never across user code: items are
-  encoded before `put` takes it, and joined after `take` gave it back. Only one of the two threads
-  can be waiting at a time (full implies due), so one `notify` always reaches the right one.
+  encoded before `put` takes it, and joined after `take` gave it back. Only one of the two threads can be waiting at
+  a time (a full queue is due), so one `notify` always reaches the right one.
 """
 
 from __future__ import annotations
@@ -16,50 +15,43 @@ from __future__ import annotations
 import threading
 from contextvars import Context
 from time import monotonic
-from typing import AnyStr, Final, Generic
+from typing import Final
 
 from streamkit.errors import ClientDisconnected
+from streamkit.flow.chunks import Chunks
 from streamkit.flow.flush import FLUSH
-from streamkit.flow.framing import Framing
+from streamkit.flow.framing import Frame, Framing
 from streamkit.flow.producer import Producer
 from streamkit.flow.stream import Stream
 from streamkit.flow.stream_threads import stream_threads
 
-QUEUE_BYTES: Final = (
-    256 * 1024
-)  # enough to keep a socket busy (Linux' default send buffers), small for 1,000 streams
-QUEUE_FRAMES: Final = 1000  # bounds the objects too, for producers of tiny items
-CLOSE_SECONDS: Final = 0.2  # an ordinary generator closes at once; one that is blocked is not waited for
+# Enough to keep a socket busy (the default send buffers of Linux), small enough for 1,000 streams.
+QUEUE_BYTES: Final = 256 * 1024
+# Bounds the objects too, for producers of tiny items.
+QUEUE_FRAMES: Final = 1000
+# An ordinary generator closes at once; one that is blocked in somebody else's code is not waited for.
+CLOSE_SECONDS: Final = 0.2
 
 
-class Pump(Generic[AnyStr]):
-    """Runs a producer apart from the thread that sends its chunks.
-
-    flush_bytes: what is queued is due when it is about this long. flush_seconds: or when its oldest item is this
-    old; None is off. The first item is due at once, and so is everything at a `FLUSH`.
-    """
+class Pump(Chunks[Frame]):
+    """Runs a producer apart from the thread that sends its chunks. At a `FLUSH` everything queued is due."""
 
     def __init__(
         self,
         producer: Producer,
-        framing: Framing[AnyStr],
+        framing: Framing[Frame],
         stream: Stream,
         context: Context,
         *,
         flush_bytes: int,
         flush_seconds: float | None,
     ) -> None:
-        self.finished = False  # nothing more will be put
-        self.error: BaseException | None = None
-        self._producer = producer
-        self._framing: Framing[AnyStr] = framing
-        self._stream = stream
-        self._context = context
-        self._flush_bytes = flush_bytes
-        self._flush_seconds = float("inf") if flush_seconds is None else flush_seconds
+        super().__init__(
+            producer, framing, stream, context, flush_bytes=flush_bytes, flush_seconds=flush_seconds
+        )
         self._limit = max(QUEUE_BYTES, 2 * flush_bytes)
         self._condition = threading.Condition(threading.Lock())
-        self._frames: list[AnyStr] = []
+        self._frames: list[Frame] = []
         self._size = 0
         self._oldest = 0.0  # when the first frame of the queue was put
         self._due = False
@@ -142,7 +134,7 @@ class Pump(Generic[AnyStr]):
 
     # -- the producing thread -----------------------------------------------------------------------------------
 
-    def put(self, frame: AnyStr) -> bool:
+    def put(self, frame: Frame) -> bool:
         """Queue one encoded item; waits while the queue is full. False when the stream has been told to stop."""
         condition = self._condition
         with condition:
@@ -198,7 +190,7 @@ class Pump(Generic[AnyStr]):
         self._closed.set()
         self._stream.leave()
 
-    def _put_last(self, tail: AnyStr) -> None:
+    def _put_last(self, tail: Frame) -> None:
         with self._condition:
             if tail:
                 self._frames.append(tail)

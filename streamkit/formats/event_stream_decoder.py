@@ -29,22 +29,25 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
-def _usual_block(colon: str) -> re.Pattern[str]:
+def _usual_block(colon: str, id_first: bool) -> re.Pattern[str]:
     r"""Return what matches one block of the usual shape, or else one line.
 
-    Usual is a block of `event`, `id` (before or after it) and data lines, where every colon is followed by a space (or
-    none is: some frameworks write `data:x`) and only data may be empty. The last alternative takes any other line by
-    itself, so no text lies between two matches. A lone `id` line fits two places and nothing else fits more than one, so
-    the time stays linear.
+    Usual is at most one `event` and one `id` line, then one to eight data lines; every colon followed by a space, or
+    none (some frameworks write `data:x`); and no empty value but the data's. Groups: the two first fields, the data,
+    any other line. That last alternative takes a line by itself, so no text lies between two matches. The bound of
+    eight keeps the time linear: a block that fails at its end is tried again from each of its lines.
     """
-    event, one_id = rf"(?:event{colon}([^\n]+)\n)?", rf"(?:id{colon}([^\n]+)\n)?"
-    return re.compile(
-        rf"{one_id}{event}{one_id}data{colon}([^\n]*(?:\ndata{colon}[^\n]*)*)\n\n" + r"|([^\n]*\n)"
-    )
+    event, one_id = rf"(?:event{colon}(.+)\n)?", rf"(?:id{colon}(.+)\n)?"
+    fields = one_id + event if id_first else event + one_id
+    return re.compile(rf"{fields}data{colon}(.*(?:\ndata{colon}.*){{0,7}})\n\n|(.*\n)")
 
 
-_SPACED = _usual_block(": ")
-_UNSPACED = _usual_block(":(?! )")
+# By the first block of a text: is there a space after the colon, and is the id its first line.
+_USUAL_BLOCK = {
+    (spaced, id_first): _usual_block(": " if spaced else ":(?! )", id_first)
+    for spaced in (True, False)
+    for id_first in (True, False)
+}
 _LATER_DATA_LINE = re.compile(r"\ndata: ?")
 
 _new_event = ServerSentEvent.__new__
@@ -62,8 +65,8 @@ class EventStreamDecoder:
     """
 
     __slots__ = (
-        "_beginning", "_between", "_data", "_failure", "_fragment", "_id", "_kept", "_limit", "_skip_line_feed", "_type",
-        "last_event_id", "retry",
+        "_beginning", "_between", "_data", "_failure", "_fragment", "_id", "_kept", "_limit", "_skip_line_feed",
+        "_type", "last_event_id", "retry",
     )  # fmt: skip
 
     last_event_id: str
@@ -192,27 +195,31 @@ class EventStreamDecoder:
 
     def _matched_blocks(self, text: str, events: list[ServerSentEvent]) -> None:
         """Take blocks as `_whole_blocks` does, of any shape."""
-        pattern = _UNSPACED if _begins_unspaced(text) else _SPACED
+        id_first = text.startswith("id:")
+        pattern = _USUAL_BLOCK[_seems_spaced(text), id_first]
         current = self.last_event_id  # the last event ID buffer, while this runs
+        begun = False  # lines before belong to the same block
         # The fields of an event are set here and not by a call: that call would cost as much as the rest.
-        for id_before, kind, id_after, data, other in pattern.findall(text):
+        for kind, one_id, data, other in pattern.findall(text):
             if other:
                 if not other.startswith(":"):
                     self._id = current
                     self._line(other[:-1], len(other), events)
                     current = self._id
+                    begun = self._kept > 0
                 continue
-            if id_before and "\0" not in id_before:
-                current = id_before
-            if id_after and "\0" not in id_after:
-                current = id_after
+            if id_first:
+                kind, one_id = one_id, kind
+            if one_id and "\0" not in one_id:
+                current = one_id
             if "\n" in data:
                 data = _LATER_DATA_LINE.sub("\n", data)
-            if self._kept:  # lines before these belong to the same block
+            if begun:
                 self._id = current
                 self._type = kind or self._type
                 self._data.append(data)
                 self._dispatch(events)
+                begun = False
                 continue
             event = _new_event(ServerSentEvent)
             event._data = data
@@ -289,10 +296,10 @@ class EventStreamDecoder:
         raise DecodeError(self._failure)
 
 
-def _begins_unspaced(text: str) -> bool:
-    """Tell whether the first data line seems to have no space after its colon. A wrong guess only costs time."""
+def _seems_spaced(text: str) -> bool:
+    """Tell whether the first data line has a space after its colon. A wrong guess costs time, nothing else."""
     found = text.find("data:")
-    return found >= 0 and text[found + 5 : found + 6] != " "
+    return found < 0 or text[found + 5 : found + 6] == " "
 
 
 def _end_of_block(lines: bytes) -> int:

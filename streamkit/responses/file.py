@@ -109,9 +109,9 @@ class FileResponse(StreamedResponse):
         ):
             return super().__call__(environ, start_response)
         self._body.environ = environ
-        stream = self._body.begin()
+        stream, connection = self._body.hand_over()
         start_response(self.status, list(self.get_wsgi_headers(environ).items()))
-        return SentFile.wrapped(wrapper, self._range.file, self._size, stream, self._body.connection)
+        return SentFile.wrapped(wrapper, self._range.file, self._size, stream, connection)
 
     def _decide(self, method: str, environ: Mapping[str, Any]) -> None:
         """The status, the range and their headers for this request, in the order of RFC 9110 section 13.2.2."""

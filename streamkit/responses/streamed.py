@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextvars import Context, copy_context
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from streamkit.delivery.threaded import Chunks, ThreadedBody
+from streamkit.delivery.threaded import ThreadedBody
 from streamkit.flow.batches import Batches
+from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
@@ -96,7 +97,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             thread = "request"  # nothing has to happen while the producer is silent
         producer = Producer(items, what)
         limits = {"flush_bytes": flush_bytes, "flush_seconds": flush_seconds}
-        make: Callable[..., Chunks]
+        make: Callable[..., Chunks[Any]]
         if write is not None:
             make = partial(WriterPump, write, framing, **limits)  # type: ignore[arg-type]
         else:
@@ -112,6 +113,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             heartbeat=heartbeat,
             max_duration=max_duration,
             max_bytes=max_bytes,
+            on_close=on_close,
         )
         pairs = checked_headers(headers)
         given = {name.lower() for name, _ in pairs}
@@ -121,13 +123,6 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             headers=pairs,
             content_type=None if "content-type" in given else content_type,
         )
-        if on_close is not None:
-            self._body.call_on_close(partial(self._call_with_stream, on_close))
-
-    def _call_with_stream(self, on_close: Callable[[Stream], object]) -> None:
-        # A response that is never sent (HEAD) has a record all the same when its callback asks for one.
-        stream = self._body.stream
-        on_close(stream if stream is not None else Stream("unsent", self._body.environ, Context()))
 
     @property
     def record(self) -> Stream | None:

@@ -26,10 +26,11 @@ from email.message import Message
 from io import BufferedReader
 from typing import IO, TYPE_CHECKING, Any
 
+from streamkit.delivery.connection import reset_connection
 from streamkit.servers.request_body import RequestBody
 from streamkit.servers.request_head import RequestRefused, make_head
 from streamkit.servers.wsgi_environ import make_environ
-from streamkit.servers.wsgi_exchange import WSGIExchange, reset_connection
+from streamkit.servers.wsgi_exchange import WSGIExchange
 
 _WRITE_SECONDS = 30.0  # as in StreamServer: a client that does not read for so long is dropped
 _FOLD = re.compile(r"\r?\n[ \t]+")

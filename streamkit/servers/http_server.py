@@ -25,8 +25,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from streamkit.flow.stream import streams
-from streamkit.servers.connection import Connection, Timeouts
 from streamkit.servers.handler_mixin import StreamingHandlerMixin
+from streamkit.servers.http_connection import Connection, Timeouts
 from streamkit.servers.routes import Route, routes_app
 from streamkit.servers.wsgi_exchange import WSGIApplication, WSGIExchange
 

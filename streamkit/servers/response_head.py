@@ -10,24 +10,10 @@ import re
 from dataclasses import dataclass
 from email.utils import formatdate
 
+from streamkit.formats.header_fields import HOP_BY_HOP
+
 SERVER_NAME = "streamkit"
 """The Server header where the application sends none. It has no version: that only helps those who look for holes."""
-
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "trailers",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Headers about one connection (RFC 2616 section 13.5.1, to which PEP 3333 refers; RFC 9110 section 7.6.1)."""
 
 _STATUS = re.compile(r"([2-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?", re.ASCII)
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")

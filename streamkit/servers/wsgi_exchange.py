@@ -18,7 +18,6 @@ import logging
 import os
 import socket
 import stat
-import struct
 import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -41,7 +40,6 @@ _JOIN_BYTES = 16384
 """Up to here the parts of a write are joined: a copy costs less than the work of `sendmsg`."""
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_LINGER_ZERO = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends a reset and drops what was not sent
 
 
 class ContentLengthError(Exception):
@@ -334,19 +332,6 @@ def plain_answer(status: str) -> tuple[ResponseHead, bytes]:
 def log_path(head: RequestHead) -> str:
     """The path of a request for a log line: no query (it may hold tokens), nothing that could end or quote it."""
     return quote(head.path.encode("latin-1"), safe="/%:@!$&()*+,;=~.-_") or "*"
-
-
-def reset_connection(sock: socket.socket) -> None:
-    """Close with a reset, so that the peer sees an error and no end. Does nothing to a socket that is closed.
-
-    `detach` and `os.close` because a socket with `makefile()` objects only closes when those are closed, and a
-    server's `shutdown(SHUT_WR)` before that would send the clean end that this is to prevent.
-    """
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
-        os.close(sock.detach())
-    except OSError:
-        sock.close()
 
 
 def _refusal_of(error: Exception | None) -> str:

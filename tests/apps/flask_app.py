@@ -46,7 +46,7 @@ def cursor() -> Any:
 @app.get("/records")
 def records() -> Any:
     connection = sqlite3.connect(":memory:")
-    return NDJSONResponse(connection.execute("SELECT 1 AS a"))
+    return NDJSONResponse(connection.execute("SELECT 1 AS a"), on_close=lambda stream: connection.close())
 
 
 @app.get("/missing")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import eventually
 from tests.live_server import running
 
 
@@ -23,8 +24,7 @@ def test_the_fallback_server_drains_its_streams(number: signal.Signals, tmp_path
         readers = [threading.Thread(target=read) for _ in range(3)]
         for reader in readers:
             reader.start()
-        while len(server.state()["live"]) < 3:
-            pass
+        eventually(lambda: sum(stream["events"] for stream in server.state()["live"]) == 3)
         server.process.send_signal(number)
         for reader in readers:
             reader.join(20)

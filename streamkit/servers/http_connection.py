@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from streamkit.delivery.connection import reset_connection
 from streamkit.servers.request_body import RequestBody
 from streamkit.servers.request_head import HeadParser, RequestHead, RequestRefused
 from streamkit.servers.wsgi_environ import make_environ
@@ -24,7 +25,6 @@ from streamkit.servers.wsgi_exchange import (
     WSGIExchange,
     log_path,
     plain_answer,
-    reset_connection,
 )
 
 logger = logging.getLogger("streamkit.server")

@@ -1,0 +1,62 @@
+"""What delivery needs of a producer: chunks of bytes, whichever thread makes them (`Pump`, `Batches`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextvars import Context
+from typing import Generic
+
+from streamkit.flow.framing import Frame, Framing
+from streamkit.flow.producer import Producer
+from streamkit.flow.stream import Stream
+
+
+class Chunks(ABC, Generic[Frame]):
+    """The chunks of one stream, for the thread that sends them.
+
+    flush_bytes: a chunk is due when it is about this long (characters, for formats whose frames are text).
+    flush_seconds: or when its oldest item is this old; None is off. The first item is due at once.
+
+    `finished` is True when nothing more comes; `error` then says whether the producer failed.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        framing: Framing[Frame],
+        stream: Stream,
+        context: Context,
+        *,
+        flush_bytes: int,
+        flush_seconds: float | None,
+    ) -> None:
+        self.finished = False
+        self.error: BaseException | None = None
+        self._producer = producer
+        self._framing: Framing[Frame] = framing
+        self._stream = stream
+        self._context = context
+        self._flush_bytes = flush_bytes
+        self._flush_seconds = float("inf") if flush_seconds is None else flush_seconds
+
+    @abstractmethod
+    def start(self) -> None:
+        """Start the producer, once. Raises TooManyStreams when no thread can be had."""
+
+    @abstractmethod
+    def ready(self, until: float, *, opened_only: bool = False) -> bool:
+        """Wait until the first item is there or the producer has ended (`opened_only`: or has been opened).
+
+        False when it is later than `until` (time.monotonic()) or the stream was told to stop.
+        """
+
+    @abstractmethod
+    def take(self, until: float) -> bytes:
+        """The next chunk; empty when it is later than `until`, at the end, or when told to stop.
+
+        Raises ValueError for frames that cannot be joined (text with a lone surrogate).
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop, and close the producer, once. Raises what its `close` raises where that runs on this thread."""
