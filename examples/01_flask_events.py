@@ -18,7 +18,9 @@ app = Flask(__name__)
 def ticks() -> EventSourceResponse:
     def generate() -> Iterator[ServerSentEvent]:
         for number in range(5):
-            yield ServerSentEvent({"hello": request.args["name"], "tick": number}, id=str(number), event="tick")
+            yield ServerSentEvent(
+                {"hello": request.args["name"], "tick": number}, id=str(number), event="tick"
+            )
             time.sleep(0.2)
 
     return EventSourceResponse(generate())

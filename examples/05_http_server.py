@@ -19,7 +19,9 @@ if __name__ == "__main__":
     serve(
         {
             "/": lambda environ: PAGE,
-            "/events": lambda environ: EventSourceResponse(every(0.2, lambda: {"beat": next(beats)}, times=5)),
+            "/events": lambda environ: EventSourceResponse(
+                every(0.2, lambda: {"beat": next(beats)}, times=5)
+            ),
         },
         port=int(sys.argv[1]) if len(sys.argv) > 1 else 8000,
     )

@@ -11,7 +11,9 @@ from flask import Flask
 from streamkit import CSVResponse
 
 app = Flask(__name__)
-QUERY = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5) SELECT i, i * i AS square FROM n"
+QUERY = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5) SELECT i, i * i AS square FROM n"
+)
 
 
 @app.get("/squares.csv")

@@ -23,4 +23,6 @@ def log() -> EventSourceResponse:
 
 @app.get("/disk")
 def disk() -> EventSourceResponse:
-    return EventSourceResponse(run_process(["df", "-h"]))  # the process ends with the stream, children included
+    return EventSourceResponse(
+        run_process(["df", "-h"])
+    )  # the process ends with the stream, children included

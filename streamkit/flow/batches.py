@@ -56,33 +56,40 @@ class Batches(Chunks[Frame]):
     def _take(self) -> bytes:
         framing = self._framing
         frames: list[Frame] = []
-        append, encode, flush_bytes = frames.append, framing.encode, self._flush_bytes
-        size = count = 0
+        append, encode, clock, flush, flush_bytes = (
+            frames.append,
+            framing.encode,
+            monotonic,
+            FLUSH,
+            self._flush_bytes,
+        )
+        size = extra = 0  # frames that are no item
         try:
             iterator = self._iterator
             if iterator is None:
                 self._iterator = iterator = self._producer.open(self._stream)
                 append(framing.head())
+                extra = 1
                 flush_bytes = 1  # the first row goes out at once
-            deadline = monotonic() + self._flush_seconds
+            deadline = clock() + self._flush_seconds
             for item in iterator:
-                if item is FLUSH:
+                if item is flush:
                     if size:
                         break
                     continue
                 frame = encode(item)
                 append(frame)
-                count += 1
                 size += len(frame)
-                if size >= flush_bytes or monotonic() >= deadline:
+                if size >= flush_bytes or clock() >= deadline:
                     break
             else:
                 self._producer.close()  # before the tail: a stream whose clean-up failed is not complete
                 append(framing.tail())
+                extra += 1
                 self.finished = True
         except BaseException as error:
             self.finished, self.error = True, error
-        self._stream.events += count
+        self._stream.events += len(frames) - extra
         try:
             return framing.join(frames)
         except BaseException as error:

@@ -50,7 +50,8 @@ class Pump(Chunks[Frame]):
             producer, framing, stream, context, flush_bytes=flush_bytes, flush_seconds=flush_seconds
         )
         self._limit = max(QUEUE_BYTES, 2 * flush_bytes)
-        self._condition = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._condition = threading.Condition(self._lock)
         self._frames: list[Frame] = []
         self._size = 0
         self._oldest = 0.0  # when the first frame of the queue was put
@@ -83,7 +84,7 @@ class Pump(Chunks[Frame]):
 
         False when it is later than `until` (time.monotonic()) or the stream was told to stop.
         """
-        with self._condition:
+        with self._lock:
             while not (self._stream.events or self.finished or (opened_only and self._opened)):
                 left = until - monotonic()
                 if left <= 0 or self._stopped:
@@ -93,7 +94,7 @@ class Pump(Chunks[Frame]):
 
     def take(self, until: float) -> bytes:
         """What is due, as one chunk; empty when it is later than `until`, at the end, or when told to stop."""
-        with self._condition:
+        with self._lock:
             while not self._due and not self.finished and not self._stopped:
                 now = monotonic()
                 deadline = until
@@ -119,7 +120,7 @@ class Pump(Chunks[Frame]):
 
     def cancel(self) -> None:
         """Stop taking items: wakes both threads. Any thread; never blocks for longer than a few instructions."""
-        with self._condition:
+        with self._lock:
             self._stopped = True
             self._condition.notify_all()
 
@@ -136,26 +137,26 @@ class Pump(Chunks[Frame]):
 
     def put(self, frame: Frame) -> bool:
         """Queue one encoded item; waits while the queue is full. False when the stream has been told to stop."""
-        condition = self._condition
-        with condition:
+        with self._lock:
             frames = self._frames
-            if not frames:
-                self._oldest = monotonic()
             frames.append(frame)
-            self._size += len(frame)
-            if self._size >= self._flush_bytes or not self._stream.events:
-                self._due = True
-            if self._waiting and (self._due or len(frames) == 1):
-                condition.notify()
+            self._size = size = self._size + len(frame)
             self._stream.events += 1
-            while self._is_full() and not self._stopped:
+            if size < self._flush_bytes and 1 < len(frames) < QUEUE_FRAMES:
+                return not self._stopped  # the usual row of many: nothing is due, nobody needs to know
+            if len(frames) == 1:
+                self._oldest = monotonic()
+            if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or self._stream.events == 1:
                 self._due = True
-                condition.wait()
+            if self._waiting:
+                self._condition.notify()
+            while self._is_full() and not self._stopped:
+                self._condition.wait()
             return not self._stopped
 
     def flush(self) -> None:
         """Make what is queued due now."""
-        with self._condition:
+        with self._lock:
             if self._frames:
                 self._due = True
                 self._condition.notify()
@@ -183,7 +184,7 @@ class Pump(Chunks[Frame]):
         if self._stopped and error is not None and not isinstance(error, ClientDisconnected):
             # Nobody is left to be told: the sending thread may have gone already.
             self._stream.error = self._stream.error or error
-        with self._condition:
+        with self._lock:
             self.error = error
             self.finished = True
             self._condition.notify()
@@ -191,7 +192,7 @@ class Pump(Chunks[Frame]):
         self._stream.leave()
 
     def _put_last(self, tail: Frame) -> None:
-        with self._condition:
+        with self._lock:
             if tail:
                 self._frames.append(tail)
             self._due = True
@@ -199,7 +200,7 @@ class Pump(Chunks[Frame]):
     def _produce(self) -> None:
         encode, put = self._framing.encode, self.put
         iterator = self._producer.open(self._stream)
-        with self._condition:
+        with self._lock:
             self._opened = True
             self._condition.notify()
         for item in iterator:

@@ -146,7 +146,7 @@ class CSVEncoder:
             raise self._refusal(f"row {self.rows + 1}", error) from error
         # Whatever bytes become has an apostrophe in it (b'..', or b".." around one), and a view has a bracket.
         # Looking for one character in the line is cheaper than asking every cell for its type.
-        if ("'" in line and ("b'" in line or 'b"' in line)) or "<mem" in line:
+        if ("'" in line and ("b'" in line or 'b"' in line)) or ("<" in line and "<mem" in line):
             self._refuse_bytes(cast("Sequence[object]", row), f"row {self.rows + 1}")
         self.rows += 1
         return line

@@ -268,7 +268,7 @@ def test_close_ends_a_program_that_runs(run: Run) -> None:
 
 def test_close_gives_time_to_end_well(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "ended well"
-    script = f"trap 'touch \"{path}\"; exit 0' TERM; echo a; while :; do sleep 0.05; done"
+    script = f"trap ': > \"{path}\"; exit 0' TERM; echo a; while :; do sleep 0.05; done"
     source = run(["sh", "-c", script], kill_after=30)
     assert next(source) == "a"
     source.close()

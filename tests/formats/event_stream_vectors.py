@@ -173,7 +173,7 @@ VECTORS = [
     Vector("CR LF LF", b"data: x\r\n\ndata: y\n\r\ndata: z\n\r", [R("x"), R("y"), R("z")]),
     Vector(
         "unknown names [format-field-parsing]",
-        b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nda-ta:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
+        b"data:\0\ndata:  2\rData:1\ndata\0:2\ndata:1\r\0data:4\nd-a:3\rdata_5\ndata:3\rdata:\r\n data:32\ndata:4\n\n",
         [R("\0\n 2\n1\n3\n\n4")],
     ),
     Vector(

@@ -66,7 +66,7 @@ def test_nan_is_named(value: object, named: str) -> None:
 def test_circles_and_depth() -> None:
     circle: list[Any] = []
     circle.append(circle)
-    with pytest.raises(ValueError, match="[Cc]ircular"):
+    with pytest.raises(ValueError, match="contains itself"):
         compact_json(circle)
     deep: list[Any] = []
     for _ in range(200_000):
@@ -79,7 +79,7 @@ def test_circles_and_depth() -> None:
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, b"x", {"a": Point}, 1j])
 def test_other_types_say_what_is_allowed(value: object) -> None:
-    with pytest.raises(TypeError, match="cannot be sent as JSON: .*turn it into a str"):
+    with pytest.raises(TypeError, match=r"cannot be sent as JSON: .*turn it into a str"):
         compact_json(value)
 
 

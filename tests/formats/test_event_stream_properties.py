@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from streamkit import EventStreamDecoder, ServerSentEvent, last_event_id
 from streamkit.errors import DecodeError
-from streamkit.formats.event_stream import encode_event
+from streamkit.formats.event_stream import EventStreamEncoder, _encode_carefully
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 names = texts.filter(lambda text: "\n" not in text and "\r" not in text)
@@ -116,7 +116,8 @@ def test_what_is_sent_is_received(sent: list[ServerSentEvent]) -> None:
 @given(texts, st.none() | names, st.none() | ids, st.none() | retries)
 def test_both_ways_to_encode_are_one(data: str, event: str | None, id: str | None, retry: int | None) -> None:
     whole = ServerSentEvent(data, event=event, id=id, retry=retry)
-    assert encode_event(data, event, id, retry) == whole.encode()
+    assert _encode_carefully(whole.data, event, id, retry, None) == whole.encode()
+    assert EventStreamEncoder().encode(data) == ServerSentEvent(data).encode()
     assert (
         ServerSentEvent(data, event=event, id=id, retry=retry, comment="c").encode()
         == b": c\n" + whole.encode()

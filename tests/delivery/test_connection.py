@@ -1,0 +1,125 @@
+"""What a server's socket tells of the client, without a byte being written or read."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from streamkit.delivery.connection import (
+    WRITE_SECONDS,
+    NoConnection,
+    SocketConnection,
+    WaitressConnection,
+    client_connection,
+)
+from tests.conftest import eventually
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """The server's end and the client's end of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    with server, client:
+        yield server, client
+
+
+def test_a_client_that_waits_is_there(pair: Pair) -> None:
+    assert not SocketConnection(pair[0]).is_gone()
+
+
+def test_a_client_that_has_sent_more_is_there_and_its_bytes_stay(pair: Pair) -> None:
+    server, client = pair
+    connection = SocketConnection(server)
+    client.sendall(b"GET /next")
+    assert not connection.is_gone()
+    assert server.recv(100) == b"GET /next"
+
+
+@pytest.mark.parametrize("pipelined", [b"", b"GET /next"])
+def test_a_client_that_closed_is_gone_even_behind_unread_bytes(pair: Pair, pipelined: bytes) -> None:
+    server, client = pair
+    client.sendall(pipelined)
+    client.close()
+    eventually(SocketConnection(server).is_gone)
+
+
+def test_a_client_that_reset_is_gone(pair: Pair) -> None:
+    server, client = pair
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    eventually(SocketConnection(server).is_gone)
+
+
+def test_hanging_up_is_the_end_for_both(pair: Pair) -> None:
+    server, client = pair
+    connection = SocketConnection(server)
+    connection.hang_up()
+    assert client.recv(1) == b""
+    with pytest.raises(OSError, match="Broken pipe"):
+        server.sendall(b"0\r\n\r\n")
+    connection.hang_up()
+
+
+def test_a_reset_is_an_error_for_the_client_even_with_file_objects_open(pair: Pair) -> None:
+    server, client = pair
+    with server.makefile("rb"):
+        connection = SocketConnection(server)
+        connection.reset()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        connection.reset()
+        connection.hang_up()
+
+
+def test_writes_are_limited_and_released(pair: Pair) -> None:
+    connection = SocketConnection(pair[0])
+    connection.limit_writes()
+    assert pair[0].gettimeout() == WRITE_SECONDS
+    connection.release()
+    assert pair[0].gettimeout() is None
+
+
+def test_a_limit_of_the_servers_own_is_kept(pair: Pair) -> None:
+    pair[0].settimeout(7)
+    connection = SocketConnection(pair[0])
+    connection.limit_writes()
+    connection.release()
+    assert pair[0].gettimeout() == 7
+
+
+@pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket", "streamkit.socket"])
+def test_where_servers_lend_their_socket(pair: Pair, key: str) -> None:
+    assert isinstance(client_connection({key: pair[0]}), SocketConnection)
+    assert isinstance(client_connection({key: None}), NoConnection)
+    shared = {key: pair[0], "SERVER_PROTOCOL": "HTTP/2"}
+    assert not isinstance(client_connection(shared), SocketConnection)
+
+
+def test_a_closed_socket_is_no_connection(pair: Pair) -> None:
+    pair[0].close()
+    assert not isinstance(client_connection({"gunicorn.socket": pair[0]}), SocketConnection)
+
+
+def test_waitress_tells_by_itself() -> None:
+    left = False
+    connection = client_connection({"waitress.client_disconnected": lambda: left})
+    assert isinstance(connection, WaitressConnection)
+    assert not connection.is_gone()
+    left = True
+    assert connection.is_gone()
+
+
+def test_a_server_that_tells_nothing() -> None:
+    connection = client_connection({})
+    assert not connection.is_gone()
+    connection.limit_writes()
+    connection.release()
+    connection.hang_up()
+    connection.reset()
