@@ -1,0 +1,98 @@
+"""Medians of interleaved rounds, the ratio of two of them, and the table that is printed.
+
+The law of every figure:
+
+- It is a ratio of two things measured in one run on one machine; absolute numbers stand beside it and are not compared
+  with those of another day.
+- Its sides take turns (A B, B A, A B, ...), so that a neighbour who takes the processor away slows all of them, and the
+  median of the rounds is taken, so that one bad round counts for nothing.
+- The garbage collector has run before every turn and is off during it, for every side alike.
+- What is compared does the same work: the sides are checked to give the same answer before they are timed.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter, process_time
+
+Clock = Callable[[], float]
+
+wall: Clock = perf_counter
+cpu: Clock = process_time
+"""Processor seconds of this process, all threads: for work that never waits, where wall time would also count the
+neighbours of a busy machine."""
+
+TABLE_HEAD = "| figure | measured | wanted | verdict | absolute |\n|---|---:|---:|---|---|"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table. `wanted` is the bound, `at_least` says on which side of it `measured` has to be.
+
+    None as `wanted` is a figure that is shown without a bound: its README says why.
+    """
+
+    name: str
+    measured: float
+    wanted: float | None
+    at_least: bool
+    absolute: str
+    unit: str = "x"
+
+    @property
+    def ok(self) -> bool:
+        """Whether the bound is kept; a figure that is not a number is not."""
+        if math.isnan(self.measured):
+            return False
+        if self.wanted is None:
+            return True
+        return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
+
+    def row(self) -> str:
+        """The figure as a row of Markdown."""
+        sign = "≥" if self.at_least else "≤"
+        wanted = "none" if self.wanted is None else f"{sign} {self.wanted:g} {self.unit}"
+        verdict = "shown" if self.wanted is None else "ok" if self.ok else "**MISSED**"
+        return f"| {self.name} | {self.measured:.2f} {self.unit} | {wanted} | {verdict} | {self.absolute} |"
+
+
+def medians(
+    sides: Mapping[str, Callable[[], object]], *, rounds: int = 9, clock: Clock = wall
+) -> dict[str, float]:
+    """Seconds that each side takes, the median of `rounds` turns, after one turn to warm up."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for side in sides.values():
+        side()
+    order = list(sides)
+    enabled = gc.isenabled()
+    try:
+        for _ in range(rounds):
+            for name in order:
+                side = sides[name]
+                gc.collect()
+                gc.disable()
+                start = clock()
+                side()
+                taken[name].append(clock() - start)
+                gc.enable()
+            order.reverse()
+    finally:
+        if enabled:
+            gc.enable()
+        else:
+            gc.disable()
+    return {name: median(values) for name, values in taken.items()}
+
+
+def must_agree(what: str, answers: Mapping[str, object]) -> None:
+    """Raise `AssertionError` unless all sides gave the same answer: else they would not do the same work."""
+    first_name, first = next(iter(answers.items()))
+    for name, answer in answers.items():
+        if answer != first:
+            raise AssertionError(
+                f"{what}: {name} gives another answer than {first_name}: {answer!r:.200}, {first!r:.200}"
+            )
