@@ -1,0 +1,38 @@
+"""The log of this server in a file, whatever server it is, so that the page can follow it."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+# gunicorn keeps its loggers apart from the root logger; access lines are there when its --access-logfile is given.
+LOGGERS = ("streamkit", "streamkit.server", "streamkit.server.access", "gunicorn.error", "gunicorn.access")
+MAX_BYTES = 1_000_000  # then the file is renamed away and begun anew; `tail_file` follows
+
+
+def keep_server_log(path: Path) -> None:
+    """Append what the server and streamkit log to the file at `path`. Called once, when the application is loaded."""
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=1, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        if not _reaches(logger, handler):
+            logger.addHandler(handler)
+    streamkit = logging.getLogger("streamkit")
+    if streamkit.getEffectiveLevel() > logging.INFO:
+        streamkit.setLevel(logging.INFO)
+    if not logging.getLogger().handlers:
+        # Under gunicorn nothing prints what other loggers say: warnings and errors belong on the terminal too.
+        terminal = logging.StreamHandler()
+        terminal.setLevel(logging.WARNING)
+        streamkit.addHandler(terminal)
+
+
+def _reaches(logger: logging.Logger | None, handler: logging.Handler) -> bool:
+    """Whether a line of `logger` comes to `handler` already, by one of the loggers above it."""
+    while logger is not None:
+        if handler in logger.handlers:
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
