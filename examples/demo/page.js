@@ -337,9 +337,10 @@ $("broken-events").addEventListener("click", () => {
 
 function dump(data) {
   const rows = [];
-  for (let at = 0; at < data.length && at < 1024; at += 16) {
-    const row = [...data.subarray(at, at + 16)];
-    const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(47);
+  const width = $("range-dump").clientWidth < 440 ? 8 : 16; // a phone has room for eight
+  for (let at = 0; at < data.length && at < 1024; at += width) {
+    const row = [...data.subarray(at, at + width)];
+    const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(3 * width - 1);
     rows.push(`${hex}  ${row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("")}`);
   }
   return rows.join("\n");
