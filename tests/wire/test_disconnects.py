@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -95,13 +96,23 @@ def test_a_pipelined_request_is_not_taken_for_a_goodbye(server: LiveServer) -> N
             data += more
 
 
+def test_a_sync_worker_comes_free_too(tmp_path: Path) -> None:
+    """It has one thread: while a stream is open nothing is answered, and it must be free when the client has left."""
+    pytest.importorskip("gunicorn")
+    with running("gunicorn-sync", tmp_path) as server:
+        first_event(server, "/cancelled").close()
+        assert server.state()["closed"] == ["cancelled"]
+        first_event(server, "/quiet").close()
+        assert len(blocked(server)) == 1
+
+
 @pytest.mark.parametrize("name", ["gunicorn-gthread", "werkzeug"])
 def test_a_client_that_never_reads_is_closed(
-    name: str, tmp_path: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(MODULES[name])
     monkeypatch.setenv("WRITE_SECONDS", "1.5")
-    with running(name, tmp_path) as server:  # type: ignore[arg-type]
+    with running(name, tmp_path) as server:
         stalled = [server.connect("/endless") for _ in range(4)]  # all the threads that there are
         eventually(lambda: server.state()["outcomes"].count("stream:too_slow") == 4, seconds=20)
         assert server.state()["closed"].count("endless") == 4
