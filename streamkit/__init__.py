@@ -20,6 +20,7 @@ __all__ = [
     "FileResponse",
     "JSONArrayResponse",
     "JSONSeqResponse",
+    "Limiter",
     "NDJSONResponse",
     "ServerSentEvent",
     "StreamingResponse",
@@ -40,6 +41,7 @@ _HOME = {
     "FileResponse": "responses.file",
     "JSONArrayResponse": "responses.json_records",
     "JSONSeqResponse": "responses.json_records",
+    "Limiter": "flow.limiter",
     "NDJSONResponse": "responses.json_records",
     "ServerSentEvent": "formats.event_stream",
     "StreamingResponse": "responses.streaming",
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from streamkit.client.event_source import EventSource
     from streamkit.flow.every import every
     from streamkit.flow.flush import FLUSH
+    from streamkit.flow.limiter import Limiter
     from streamkit.flow.run_process import run_process
     from streamkit.flow.stream import streams
     from streamkit.flow.tail_file import tail_file

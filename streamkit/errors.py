@@ -93,13 +93,18 @@ class EventSourceError(StreamkitError):
 
 
 class TooManyStreams(StreamkitError):
-    """This process holds as many streams as it may; the client is answered 503 and told when to come back.
+    """This process, or the client's own share of it, holds as many streams as it may.
 
-    `retry_after` is the whole number of seconds for the `Retry-After` header.
+    `status` is 503 or 429, and `retry_after` the whole number of seconds for the `Retry-After` header.
+    `event_streams` says what a client is answered that asks for an event stream: "retry" or "status" (see `Limiter`).
     """
 
     code = "too_many_streams"
 
-    def __init__(self, message: str, retry_after: int = 5) -> None:
+    def __init__(
+        self, message: str, retry_after: int = 5, status: int = 503, event_streams: str = "retry"
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.status = status
+        self.event_streams = event_streams

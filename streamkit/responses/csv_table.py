@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from streamkit.flow.limiter import Limiter
 from streamkit.flow.stream import Stream
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_rows import CSVEncoder
-from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, Delivery, Headers, StreamedResponse
+from streamkit.responses.streamed import (
+    FLUSH_BYTES,
+    FLUSH_SECONDS,
+    Delivery,
+    Headers,
+    LimitKey,
+    StreamedResponse,
+)
 from streamkit.responses.streaming import generated_headers
 
 
@@ -41,6 +49,8 @@ class CSVResponse(StreamedResponse):
         arrives).
     max_duration, max_bytes: seconds, bytes; beyond them the export is aborted. None is off.
     on_close: called with the stream's record at its end.
+    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
+        function of the environ.
     """
 
     def __init__(
@@ -58,6 +68,8 @@ class CSVResponse(StreamedResponse):
         max_duration: float | None = None,
         max_bytes: int | None = None,
         on_close: Callable[[Stream], object] | None = None,
+        limiter: Limiter | None = None,
+        limit_key: LimitKey = None,
         delivery: Delivery = "auto",
         status: int | str = 200,
         headers: Headers | None = None,
@@ -82,6 +94,8 @@ class CSVResponse(StreamedResponse):
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
             on_close=on_close,
+            limiter=limiter,
+            limit_key=limit_key,
             delivery=delivery,
             status=status,
             headers=headers,

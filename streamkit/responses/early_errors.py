@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from streamkit.errors import TooManyStreams
+from streamkit.formats.event_stream import retry_line
 from streamkit.responses.plain import PlainResponse
 
 WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -16,15 +18,10 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplicati
     """The response for `error`, or None where it has to be raised, so that the server or a middleware makes it a 500.
 
     Inside Flask the application's own error handlers decide, as they do for an error in the view. Elsewhere
-    Werkzeug's HTTP exceptions (`abort(404)`) are responses themselves, and TooManyStreams is 503 with Retry-After.
+    Werkzeug's HTTP exceptions (`abort(404)`) are responses themselves, and TooManyStreams says when to come back.
     """
     if isinstance(error, TooManyStreams):
-        return PlainResponse(
-            [b"This server holds as many streams as it can. Try again soon.\n"],
-            status=503,
-            headers={"Retry-After": str(error.retry_after), "Cache-Control": "no-store"},
-            content_type="text/plain; charset=utf-8",
-        )
+        return _refusal(error, environ)
     if not isinstance(error, Exception):
         return None
     flask = sys.modules.get("flask")  # never imported from here: only an application that uses Flask has it
@@ -45,3 +42,20 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplicati
             [b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8"
         )
     return None
+
+
+def _refusal(error: TooManyStreams, environ: dict[str, Any]) -> PlainResponse:
+    if error.event_streams == "retry" and "text/event-stream" in environ.get("HTTP_ACCEPT", ""):
+        # Spread over twice the time, so that those who were refused together do not come back together.
+        milliseconds = round(1000 * error.retry_after * random.uniform(1.0, 2.0))
+        return PlainResponse(
+            [b":\n" + retry_line(milliseconds)],
+            headers={"Cache-Control": "no-store"},
+            content_type="text/event-stream; charset=utf-8",
+        )
+    return PlainResponse(
+        [b"Too many streams are open. Try again soon.\n"],
+        status=error.status,
+        headers={"Retry-After": str(error.retry_after), "Cache-Control": "no-store"},
+        content_type="text/plain; charset=utf-8",
+    )

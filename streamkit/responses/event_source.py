@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from streamkit.errors import StreamkitError
+from streamkit.flow.limiter import Limiter
 from streamkit.flow.stream import Stream
 from streamkit.formats.event_stream import HEARTBEAT, EventStreamEncoder, ServerSentEvent, retry_line
 from streamkit.formats.last_event_id import last_event_id
-from streamkit.responses.streamed import BaseResponse, Delivery, Headers, StreamedResponse, seconds
+from streamkit.responses.streamed import BaseResponse, Delivery, Headers, LimitKey, StreamedResponse, seconds
 
 log: Final = logging.getLogger("streamkit")
 
@@ -114,6 +115,8 @@ class EventSourceResponse(StreamedResponse):
     mapping as
         the data, or a ServerSentEvent. None: a message that tells nothing.
     on_close: called with the stream's record at its end.
+    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
+        function of the environ.
     delivery: "auto", or "threaded" to let the request's thread run the producer where no heartbeat is asked for.
 
     Raises TypeError or ValueError for parameters out of range. Items that cannot be sent end the stream as failed.
@@ -133,6 +136,8 @@ class EventSourceResponse(StreamedResponse):
         done: str | None = None,
         on_error: Callable[[BaseException], Words] | None = None,
         on_close: Callable[[Stream], object] | None = None,
+        limiter: Limiter | None = None,
+        limit_key: LimitKey = None,
         delivery: Delivery = "auto",
         status: int | str = 200,
         headers: Headers | None = None,
@@ -164,6 +169,8 @@ class EventSourceResponse(StreamedResponse):
             flush_bytes=1,
             flush_seconds=None,
             on_close=on_close,
+            limiter=limiter,
+            limit_key=limit_key,
             delivery=delivery,
             status=status,
             headers=headers,

@@ -13,12 +13,14 @@ from typing import Any, BinaryIO, cast
 from streamkit.delivery.file_wrapper import SentFile, file_wrapper
 from streamkit.errors import RangeNotSatisfiable
 from streamkit.flow.file_range import FileRange
+from streamkit.flow.limiter import Limiter
 from streamkit.flow.stream import Stream
 from streamkit.formats.byte_ranges import content_range, parse_range, unsatisfied_content_range
 from streamkit.formats.conditional import evaluate_preconditions, file_validators, if_range_matches
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.header_fields import http_date
-from streamkit.responses.streamed import Headers, StreamedResponse
+from streamkit.responses.early_errors import early_answer
+from streamkit.responses.streamed import Headers, LimitKey, StreamedResponse
 from streamkit.responses.streaming import ChunkFraming
 
 
@@ -36,6 +38,8 @@ class FileResponse(StreamedResponse):
         sends none.
     last_modified: seconds since the epoch. None takes the file's, False sends none.
     on_close: called with the stream's record at its end.
+    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
+        function of the environ.
 
     Preconditions decide before ranges: 304 and 412 come first. Several ranges are answered with the whole file, as
     RFC 9110 section 14.2 allows. Size and validators are those of the opened file; a file that shrinks while it is
@@ -53,6 +57,8 @@ class FileResponse(StreamedResponse):
         etag: str | bool | None = None,
         last_modified: float | bool | None = None,
         on_close: Callable[[Stream], object] | None = None,
+        limiter: Limiter | None = None,
+        limit_key: LimitKey = None,
         status: int | str = 200,
         headers: Headers | None = None,
     ) -> None:
@@ -80,6 +86,8 @@ class FileResponse(StreamedResponse):
                 flush_bytes=1,
                 flush_seconds=None,
                 on_close=on_close,
+                limiter=limiter,
+                limit_key=limit_key,
                 delivery="auto",
                 status=status,
                 headers=headers,
@@ -109,6 +117,13 @@ class FileResponse(StreamedResponse):
         ):
             return super().__call__(environ, start_response)
         self._body.environ = environ
+        try:
+            self._admit(environ)
+        except BaseException as error:
+            answer = early_answer(error, environ)
+            if answer is None:
+                raise
+            return answer(environ, start_response)
         stream, connection = self._body.hand_over()
         start_response(self.status, list(self.get_wsgi_headers(environ).items()))
         return SentFile.wrapped(wrapper, self._range.file, self._size, stream, connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from streamkit.flow.limiter import Limiter
 from streamkit.flow.stream import Stream
 from streamkit.formats.json_array import JSONArrayEncoder
 from streamkit.formats.json_lines import JSONSeqEncoder, NDJSONEncoder
@@ -14,6 +15,7 @@ from streamkit.responses.streamed import (
     Delivery,
     Headers,
     ItemsThread,
+    LimitKey,
     StreamedResponse,
 )
 from streamkit.responses.streaming import generated_headers
@@ -58,6 +60,8 @@ class _JSONResponse(StreamedResponse):
     flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
     max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
     on_close: called with the stream's record at its end.
+    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
+        function of the environ.
     delivery: "threaded" takes the items on the request's own thread.
     """
 
@@ -76,6 +80,8 @@ class _JSONResponse(StreamedResponse):
         max_duration: float | None = None,
         max_bytes: int | None = None,
         on_close: Callable[[Stream], object] | None = None,
+        limiter: Limiter | None = None,
+        limit_key: LimitKey = None,
         delivery: Delivery = "auto",
         status: int | str = 200,
         headers: Headers | None = None,
@@ -94,6 +100,8 @@ class _JSONResponse(StreamedResponse):
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
             on_close=on_close,
+            limiter=limiter,
+            limit_key=limit_key,
             delivery=delivery,
             status=status,
             headers=headers,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
@@ -9,9 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamkit.delivery.threaded import ThreadedBody
+from streamkit.errors import TooManyStreams
 from streamkit.flow.batches import Batches
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
+from streamkit.flow.limiter import Limiter
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
 from streamkit.flow.stream import Stream
@@ -33,6 +36,9 @@ BaseResponse = Response
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 Delivery = Literal["auto", "threaded"]
 ItemsThread = Literal["own", "request"]
+LimitKey = str | Callable[[Mapping[str, Any]], str] | None
+
+log: Final = logging.getLogger("streamkit")
 
 FLUSH_BYTES: Final = 64 * 1024
 """A chunk of rows is sent at this size: a chunk costs a server 6 to 7 us, which does not matter from 16 KiB on."""
@@ -81,6 +87,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         flush_bytes: int,
         flush_seconds: float | None,
         on_close: Callable[[Stream], object] | None,
+        limiter: Limiter | None,
+        limit_key: LimitKey,
         delivery: Delivery,
         status: int | str,
         headers: Headers | None,
@@ -95,6 +103,12 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             raise ValueError(f'delivery is {delivery!r}; it is "auto" or "threaded"')
         if delivery == "threaded" and heartbeat is None:
             thread = "request"  # nothing has to happen while the producer is silent
+        if limiter is not None and limiter.per_key is not None and limit_key is None:
+            raise ValueError(
+                "this limiter has per_key, so it needs limit_key= (a text, or a function of the environ)"
+            )
+        self._limiter = limiter
+        self._limit_key = limit_key
         producer = Producer(items, what)
         limits = {"flush_bytes": flush_bytes, "flush_seconds": flush_seconds}
         make: Callable[..., Chunks[Any]]
@@ -141,8 +155,23 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         call `close()` on what is returned.
         """
         self._body.environ = environ
+        self._admit(environ)
         self._body.open()
         return self._body
+
+    def _admit(self, environ: Mapping[str, Any]) -> None:
+        """Take a place in the limiter until the end of the stream. Raises TooManyStreams, after closing everything."""
+        if self._limiter is None:
+            return
+        try:
+            key = self._limit_key(environ) if callable(self._limit_key) else self._limit_key
+            slot = self._limiter.acquire(key)
+        except BaseException as error:
+            if isinstance(error, TooManyStreams):
+                log.warning("refused a stream at %s: %s", ascii(environ.get("PATH_INFO", "")), error)
+            self.close()
+            raise
+        self._body.call_on_close(slot.release)
 
     def _instead(self, environ: Mapping[str, Any]) -> BaseResponse | None:
         """Another response to give to this request, or None."""
@@ -169,6 +198,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         length = self.headers.get("Content-Length")
         body.content_length = int(length) if length is not None else None
         try:
+            self._admit(environ)
             body.open()
         except BaseException as error:
             answer = early_answer(error, environ)

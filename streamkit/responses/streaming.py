@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from streamkit.flow.limiter import Limiter
 from streamkit.flow.stream import Stream
 from streamkit.flow.writer import ChunkWriter
-from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, Delivery, Headers, StreamedResponse
+from streamkit.responses.streamed import (
+    FLUSH_BYTES,
+    FLUSH_SECONDS,
+    Delivery,
+    Headers,
+    LimitKey,
+    StreamedResponse,
+)
 
 
 class ChunkFraming:
@@ -58,6 +66,8 @@ class StreamingResponse(StreamedResponse):
     max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
     flush_bytes, flush_seconds: chunks are gathered to this size or age before they go out. Default: each at once.
     on_close: called with the stream's record at its end.
+    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
+        function of the environ.
     delivery: "auto" runs the producer on a thread of its own, so that a client that leaves is noticed
         while the producer is silent; "threaded" runs it on the request's thread.
     """
@@ -72,6 +82,8 @@ class StreamingResponse(StreamedResponse):
         flush_bytes: int = 1,
         flush_seconds: float | None = None,
         on_close: Callable[[Stream], object] | None = None,
+        limiter: Limiter | None = None,
+        limit_key: LimitKey = None,
         delivery: Delivery = "auto",
         status: int | str = 200,
         headers: Headers | None = None,
@@ -91,6 +103,8 @@ class StreamingResponse(StreamedResponse):
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
             on_close=on_close,
+            limiter=limiter,
+            limit_key=limit_key,
             delivery=delivery,
             status=status,
             headers=headers,
