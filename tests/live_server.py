@@ -35,10 +35,23 @@ serve(getattr(import_module(module), name), port=int(sys.argv[2]))
 """
 
 
+def _gunicorn() -> list[str]:
+    """gunicorn as a module; releases that open a control socket of their own must not share one between tests."""
+    try:
+        from gunicorn.config import KNOWN_SETTINGS
+    except ImportError:
+        return []
+    newer = any(setting.name == "control_socket_disable" for setting in KNOWN_SETTINGS)
+    return ["-m", "gunicorn", *(["--no-control-socket"] if newer else [])]
+
+
+GUNICORN = _gunicorn()
+
+
 def _command(server: str, app: str, port: int) -> list[str]:
     python = [sys.executable, "-X", "dev"]
     address = f"127.0.0.1:{port}"
-    gunicorn = [*python, "-m", "gunicorn", "--bind", address, "--no-control-socket", app]
+    gunicorn = [*python, *GUNICORN, "--bind", address, app]
     return {
         "gunicorn-gthread": [*gunicorn, "--threads", "4", "--graceful-timeout", "5"],
         "gunicorn-sync": [*gunicorn, "--graceful-timeout", "5"],

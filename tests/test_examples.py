@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.live_server import BIN, LiveServer, _await_port
+from tests.live_server import BIN, GUNICORN, LiveServer, _await_port
 
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
 NEEDS = re.compile(r"^(?:from|import) (flask|django|werkzeug)", re.MULTILINE)
@@ -52,7 +52,7 @@ def started(command: str, tmp_path: Path, cwd: Path = ROOT) -> Iterator[LiveServ
         name, _, value = words.pop(0).partition("=")
         environ[name] = value
     if words[0] == "gunicorn":
-        words[:1] = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--bind", f"127.0.0.1:{port}"]
+        words[:1] = [sys.executable, *GUNICORN, "--bind", f"127.0.0.1:{port}"]
     elif words[0] == "python":
         words = [sys.executable, *words[1:], str(port)]
     log_path = tmp_path / "server.log"
