@@ -1,13 +1,13 @@
 """The server's connection behind a request: is the client still there, and how to end it.
 
-A server that stands in front of a WSGI application rarely tells it that the client has left: it finds out on
-the second write after that. But gunicorn, Werkzeug's development server and streamkit's own lend their socket in
-the environ, and a socket can be asked without writing a byte; waitress offers a callable. Everything here runs on
-the thread that sends, never blocks, and never reads a byte that belongs to the server.
+A server that stands in front of a WSGI application rarely tells it that the client has left: it finds out on the
+second write after that. But gunicorn, Werkzeug's development server and streamkit's own lend their socket in the
+environ, and a socket can be asked without writing a byte; waitress offers a callable. Everything here runs on the
+thread that sends, never blocks, and never reads a byte that belongs to the server.
 
 An end of file from the client counts as "has left", as in Go's net/http: a client that closes and one that shuts
-down only its sending
-side cannot be told apart without writing, and no browser, proxy or HTTP library in use shuts down only one side.
+down only its sending side cannot be told apart without writing, and no browser, proxy or HTTP library in use shuts
+down only one side.
 """
 
 from __future__ import annotations
@@ -132,9 +132,10 @@ class SocketConnection:
 def reset_connection(sock: socket.socket) -> None:
     """Close with a reset, so that the peer sees an error and no end. Does nothing to a socket that is closed.
 
-    Lingering for 0 s turns closing into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN that is
-    to be avoided, and so would leaving the close to a server. The descriptor is detached, because `socket.close()`
-    waits for `makefile()` objects; those find a closed socket then, never a number that is used again.
+    Lingering for 0 s turns closing into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN that
+    is to be avoided, and so would leaving the close to a server. The descriptor is detached, because
+    `socket.close()` waits for `makefile()` objects; those find a closed socket then, never a number that is used
+    again.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

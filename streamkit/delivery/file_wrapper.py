@@ -1,8 +1,8 @@
 """A whole file handed to the server to send in its own fastest way (PEP 3333, `wsgi.file_wrapper`).
 
 Only whole files, and only on servers whose wrapper is right: uWSGI and wsgiref send a part of a file wrongly, and
-Werkzeug's and cheroot's have none. The server reads or calls `sendfile`, then closes; whether
-it sent everything is seen from the position that it left.
+Werkzeug's and cheroot's have none. The server reads or calls `sendfile`, then closes; whether it sent everything is
+seen from the position that it left.
 """
 
 from __future__ import annotations

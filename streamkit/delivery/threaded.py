@@ -1,9 +1,8 @@
 """A response body on the server's own thread: the iterator that any WSGI server can send.
 
 The body is made in the view and opened by the WSGI call. Opening finds the connection, makes the record, and waits
-for the
-first item where that costs nothing, so that a failure is still a real 4xx or 5xx. From then on the server's thread
-iterates: it waits for chunks with a deadline, sends heartbeats, and looks whether the client is still there.
+for the first item where that costs nothing, so that a failure is still a real 4xx or 5xx. From then on the server's
+thread iterates, which is: wait for chunks with a deadline, send heartbeats, look whether the client is still there.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ FOREVER: Final = float("inf")
 class ThreadedBody:
     """The iterable of one response. Opened once, iterated once, by one thread; `close()` is idempotent.
 
-    make_chunks: called at the opening, gives the pump or the batches. wait_first: seconds that the opening waits for
-    the first item
-    (None: not at all, inf: as long as it takes). wait_open: whether it waits until a callable has been called.
+    make_chunks: called at the opening, gives the pump or the batches. wait_first: seconds that the opening waits
+        for the first item (None: not at all, inf: as long as it takes). wait_open: whether it waits until a
+        callable has been called.
     heartbeat, max_duration: seconds; max_bytes: bytes; None is off. A stream's real duration is 80 to 100 % of
-    `max_duration`.
+        `max_duration`.
     """
 
     def __init__(
@@ -52,9 +51,8 @@ class ThreadedBody:
         on_close: Callable[[Stream], object] | None,
     ) -> None:
         self.stream: Stream | None = None
-        self.environ: Mapping[
-            str, object
-        ] = {}  # of the request that is answered; bound before the first chunk
+        # Of the request that is answered; bound before the first chunk.
+        self.environ: Mapping[str, object] = {}
         self.content_length: int | None = None  # what the headers promise, if anything
         self._kind = kind
         self._framing = framing

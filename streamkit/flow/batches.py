@@ -1,8 +1,8 @@
 """Rows on the request's own thread: items are taken until a chunk is worth sending.
 
 No other thread takes part, so objects that belong to the request's thread (an `sqlite3` cursor opened in the view)
-just work, and a row costs no lock. The price: while the producer is silent nothing can be sent or noticed. The age of
-a chunk is therefore looked at whenever a row arrives, and a cursor says `FLUSH` before it asks for more rows.
+just work, and a row costs no lock. The price: while the producer is silent nothing can be sent or noticed. The age
+of a chunk is therefore looked at whenever a row arrives, and a cursor says `FLUSH` before it asks for more rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one object that owns a producer: it opens it, hands out its iterator, and closes it once.
 
-All methods run on one thread, the producing one (a pump's, or the request's own). That holds for
-`close()` too, because a generator can only be closed by a thread that is not inside it, and because
-database cursors and locks often belong to the thread that used them first.
+All methods run on one thread, the producing one (a pump's, or the request's own). That holds for `close()` too,
+because a generator can only be closed by a thread that is not inside it, and because database cursors and locks
+often belong to the thread that used them first.
 """
 
 from __future__ import annotations

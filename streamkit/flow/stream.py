@@ -32,14 +32,15 @@ current: ContextVar[Stream | None] = ContextVar("streamkit_stream", default=None
 class Stream:
     """One live stream. Read it from any thread; the numbers are those of this moment.
 
-    id: short, unique among the processes of one machine. kind: "events", "csv", ... path: SCRIPT_NAME and PATH_INFO,
-    never the query string, which may hold a secret. peer: "address:port" of the connection; behind a proxy, the
-    proxy.
+    id: short, unique among the processes of one machine. kind: "events", "csv", ... path: SCRIPT_NAME and
+        PATH_INFO, never the query string, which may hold a secret. peer: "address:port" of the connection; behind a
+        proxy, the proxy.
     chunks, bytes: handed to the server so far. events: items taken from the producer. opened: seconds since the
-    epoch.
+        epoch.
     first_byte_delay: seconds until the first byte, or None. state: opening, streaming, ending, ended.
     outcome: None while it lives, then completed, failed, client_gone, too_slow, expired or drained.
-    cancelled: an event that is set when the stream has to stop early; a producer may wait on it instead of sleeping.
+    cancelled: an event that is set when the stream has to stop early; a producer may wait on it instead of
+        sleeping.
     """
 
     __slots__ = (

@@ -5,8 +5,8 @@ Law of this file
   a worker waits only on its own inbox, for `IDLE_SECONDS`, then leaves.
 - The pool's lock is held for a few list operations, never while a task runs or a thread starts.
 - Workers are daemons, because a producer blocked for ever in somebody else's code must not keep a process from
-  ending. So that none dies with work in hand, an `atexit` function cancels every live stream and gives
-  the producers `EXIT_SECONDS` to close.
+  ending. So that none dies with work in hand, an `atexit` function cancels every live stream and gives the
+  producers `EXIT_SECONDS` to close.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Code that wants a file to write to (`zipfile`, `tarfile`, `pandas.to_csv`, `COPY ... TO STDOUT`) as a producer.
 
-`write(out)` runs on a stream thread of its own, from its first line to its last; `out.write` waits while the
-client is behind, and raises ClientDisconnected once the stream has to stop, so that the code unwinds.
+`write(out)` runs on a stream thread of its own, from its first line to its last; `out.write` waits while the client
+is behind, and raises ClientDisconnected once the stream has to stop, so that the code unwinds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class ChunkWriter(io.BufferedIOBase):
     """A binary file that can only be written: what is written becomes the stream. Used by one thread.
 
-    `tell()` is the number of bytes written; it cannot seek. `flush()` sends what is buffered. `close()` may be called
-    any number of times and does not end the stream: that ends when the function returns.
+    `tell()` is the number of bytes written; it cannot seek. `flush()` sends what is buffered. `close()` may be
+    called any number of times and does not end the stream: that ends when the function returns.
     """
 
     def __init__(self, pump: Pump[bytes]) -> None:

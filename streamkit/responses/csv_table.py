@@ -37,11 +37,11 @@ class CSVResponse(StreamedResponse):
     """A CSV export: the first row at once, then chunks by size or age; constant memory.
 
     rows: an iterable of sequences, mappings or dataclasses, a DB-API cursor that has executed its query, or a
-    callable that
-        returns one. They are taken on the request's own thread, so a cursor opened in the view works. What is raised
-        before the first row is a real HTTP error; later the connection is aborted, never ended cleanly.
+        callable that returns one. They are taken on the request's own thread, so a cursor opened in the view works.
+        What is raised before the first row is a real HTTP error; later the connection is aborted, never ended
+        cleanly.
     header: the column names. None takes them from the cursor, the keys or the fields of the first row; False writes
-    none.
+        none.
     filename: makes it a download under this name (RFC 6266, any Unicode). None shows it in place.
     dialect: of the `csv` module. bom: a UTF-8 byte order mark, which Excel wants. guard_formulas: see CSVEncoder.
     end_row: a last row, or a function from the number of rows to one, as evidence that the table is complete.

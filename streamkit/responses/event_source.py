@@ -95,25 +95,23 @@ class EventSourceResponse(StreamedResponse):
     """An event stream from any iterable, generator or callable.
 
     events: items are ServerSentEvent; `str` is data; `bytes` is a block that is encoded already; FLUSH; anything
-    else but
-        None is JSON data. A callable is called before anything is sent, so what it raises is a real HTTP
+        else but None is JSON data. A callable is called before anything is sent, so what it raises is a real HTTP
         error. A generator runs on a thread of its own, in a copy of the caller's context.
-    heartbeat: seconds without a byte until a comment is sent, also while the producer is blocked and before its first
-        item. Default 15 (WHATWG HTML 9.2.7 suggests about 15; proxies cut idle connections from 60 s on); None is
-        off.
+    heartbeat: seconds without a byte until a comment is sent, also while the producer is blocked and before its
+        first item. Default 15 (WHATWG HTML 9.2.7 suggests about 15; proxies cut idle connections from 60 s on);
+        None is off.
     retry: milliseconds a client waits before it reconnects; sent within the first event. None leaves it to the
-    client.
+        client.
     max_duration: seconds until the stream ends with `retry:`, to be resumed; really 80 to 100 % of it, at random.
-    None is off.
+        None is off.
     max_bytes: bytes after which it ends likewise. None is off.
     wait_first: seconds that the first item gets to fail as a real HTTP error. None opens the stream at once.
     lifecycle: send `connected` first and `complete` last.
-    complete: the name of a last event under a terminal id; a client that reconnects with this id gets 204,
-        which stops it, so a finished job is never run twice.
+    complete: the name of a last event under a terminal id; a client that reconnects with this id gets 204, which
+        stops it, so a finished job is never run twice.
     done: a bare data line that ends a complete stream, such as "[DONE]".
     on_error: called with the exception that ended the stream; what it returns is told to the client: a message, a
-    mapping as
-        the data, or a ServerSentEvent. None: a message that tells nothing.
+        mapping as the data, or a ServerSentEvent. None: a message that tells nothing.
     on_close: called with the stream's record at its end.
     limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
         function of the environ.

@@ -28,14 +28,12 @@ class FileResponse(StreamedResponse):
     """A file, whole or the one range that was asked for.
 
     path_or_file: the path of a regular file, opened at once, or a seekable binary file object, which the response
-    closes.
+        closes.
     filename: the name in Content-Disposition. as_attachment: saved by a browser instead of shown, under `filename`
-    or the
-        path's own name.
+        or the path's own name.
     mimetype: None guesses it from the name, else application/octet-stream.
-    etag: an entity tag with its quotes, perhaps weak (`W/"1"`). None makes one from the file's time, size and inode,
-    False
-        sends none.
+    etag: an entity tag with its quotes, perhaps weak (`W/"1"`). None makes one from the file's time, size and
+        inode, False sends none.
     last_modified: seconds since the epoch. None takes the file's, False sends none.
     on_close: called with the stream's record at its end.
     limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
@@ -43,8 +41,8 @@ class FileResponse(StreamedResponse):
 
     Preconditions decide before ranges: 304 and 412 come first. Several ranges are answered with the whole file, as
     RFC 9110 section 14.2 allows. Size and validators are those of the opened file; a file that shrinks while it is
-    sent ends as an abort, one that grows is sent as long as was promised.
-    Raises FileNotFoundError, PermissionError, IsADirectoryError; ValueError for what is no regular file.
+    sent ends as an abort, one that grows is sent as long as was promised. Raises FileNotFoundError,
+    PermissionError, IsADirectoryError; ValueError for what is no regular file.
     """
 
     def __init__(

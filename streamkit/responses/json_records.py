@@ -52,10 +52,8 @@ class _JSONResponse(StreamedResponse):
     """The parameters that the three share.
 
     items: an iterable, generator, callable or DB-API cursor of JSON values; dataclasses, dates, decimals and UUIDs
-    are
-        encoded too; NaN is refused. What is raised before the first item is a real HTTP error; later the connection
-        is aborted,
-        never ended cleanly.
+        are encoded too; NaN is refused. What is raised before the first item is a real HTTP error; later the
+        connection is aborted, never ended cleanly.
     dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`). Default: compact JSON.
     flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
     max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.

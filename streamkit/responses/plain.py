@@ -1,7 +1,7 @@
 """The response of a process without Werkzeug: status, headers and a body, as a WSGI callable.
 
-It has the part of `werkzeug.wrappers.Response` that a streamed answer needs, under the same names, so
-that code written for one works with the other.
+It has the part of `werkzeug.wrappers.Response` that a streamed answer needs, under the same names, so that code
+written for one works with the other.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ FLUSH_SECONDS: Final = 0.5
 class _KeepsItsClass:
     """Flask turns the class of any Werkzeug response that a view returns into its own (`Response.force_type`).
 
-    That would take away how these responses are sent, and they have all that Flask asks of a response;
-    so assigning `__class__` does nothing here.
+    That would take away how these responses are sent, and they have all that Flask asks of a response; so assigning
+    `__class__` does nothing here.
     """
 
     @property
@@ -151,8 +151,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
     def chunks(self, environ: Mapping[str, Any]) -> Iterator[bytes]:
         """The body alone, for a framework with a response class of its own; `environ` is the request's.
 
-        Raises what the producer raises before its first item, where that is waited for. Whoever iterates must
-        call `close()` on what is returned.
+        Raises what the producer raises before its first item, where that is waited for. Whoever iterates must call
+        `close()` on what is returned.
         """
         self._body.environ = environ
         self._admit(environ)

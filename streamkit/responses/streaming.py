@@ -60,16 +60,16 @@ class StreamingResponse(StreamedResponse):
     """Chunks of bytes from any iterable, generator, callable or binary file; each goes out at once.
 
     chunks: items are bytes, or FLUSH; with a text mimetype also `str`, sent as UTF-8. Headers wait for the first
-    chunk, so what
-        is raised before it is a real HTTP error; raised later, the connection is aborted, never ended cleanly.
+        chunk, so what is raised before it is a real HTTP error; raised later, the connection is aborted, never
+        ended cleanly.
     mimetype: default application/octet-stream, which is sent with `X-Content-Type-Options: nosniff`.
     max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
     flush_bytes, flush_seconds: chunks are gathered to this size or age before they go out. Default: each at once.
     on_close: called with the stream's record at its end.
     limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
         function of the environ.
-    delivery: "auto" runs the producer on a thread of its own, so that a client that leaves is noticed
-        while the producer is silent; "threaded" runs it on the request's thread.
+    delivery: "auto" runs the producer on a thread of its own, so that a client that leaves is noticed while the
+        producer is silent; "threaded" runs it on the request's thread.
     """
 
     def __init__(
@@ -120,8 +120,9 @@ class StreamingResponse(StreamedResponse):
     ) -> StreamingResponse:
         """The chunks that `write(out)` writes to `out`, a binary file that cannot seek.
 
-        `write` runs on a thread of its own, in a copy of the caller's context; `out.write` waits while the client is
-        behind and raises ClientDisconnected when the stream has to stop. The stream is complete when `write` returns.
+        `write` runs on a thread of its own, in a copy of the caller's context; `out.write` waits while the client
+        is behind and raises ClientDisconnected when the stream has to stop. The stream is complete when `write`
+        returns.
         flush_bytes: writes are gathered to this size (default 64 KiB), or 0.5 s of age. Other options as above.
         """
         options.setdefault("flush_seconds", FLUSH_SECONDS)
