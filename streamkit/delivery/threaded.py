@@ -14,6 +14,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final, NoReturn
 
+from streamkit.delivery.abandoned import abandoned
 from streamkit.delivery.connection import WRITE_SECONDS, Connection, NoConnection, client_connection
 from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError
 from streamkit.flow.chunks import Chunks
@@ -89,6 +90,7 @@ class ThreadedBody:
         """Make the record and find the connection, once. Raises StreamkitError the second time."""
         if self.stream is not None or self._closed:
             raise StreamkitError("a streamed response can be sent once; make a new one for each request")
+        abandoned.watch()
         self.stream = stream = Stream(self._kind, self.environ, self._context)
         if self._on_close is not None:
             stream.call_on_close(partial(self._on_close, stream))
@@ -285,6 +287,7 @@ class ThreadedBody:
             raise first
 
     def __del__(self) -> None:
-        # A middleware that drops a body without close() must not leave a thread and a cursor behind.
+        # A middleware that drops a body without close() must not leave a thread and a cursor behind; nor may a
+        # finalizer take a lock that the interrupted thread may hold.
         if not getattr(self, "_closed", True) and self.stream is not None:
-            self.close()
+            abandoned.put(self)

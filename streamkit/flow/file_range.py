@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-BLOCK_BYTES: Final = (
-    256 * 1024
-)  # 64 to 256 KiB reads are the fastest without sendfile; 8 KiB cost three times the CPU
+# 64 to 256 KiB reads are the fastest without sendfile; 8 KiB cost three times the CPU.
+BLOCK_BYTES: Final = 256 * 1024
 
 
 class FileRange:

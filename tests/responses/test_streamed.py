@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -344,6 +345,19 @@ def test_a_response_is_sent_once() -> None:
     assert Answer(response).body == b"x"
     with pytest.raises(StreamkitError, match="once"):
         response({"REQUEST_METHOD": "GET"}, lambda *_: None)
+
+
+def test_a_body_in_a_cycle_that_the_collector_finds_while_its_locks_are_held() -> None:
+    """A finalizer runs at any instruction of any thread; one that took a lock could wait for itself for ever."""
+    response = EventSourceResponse("x" * 1000 for _ in range(10**9))
+    body: Any = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    next(body)
+    body.itself = body
+    pump, stream = body._chunks, body.stream
+    del body, response
+    with streams._lock, stream._lock, pump._lock:
+        gc.collect()
+    eventually(lambda: stream.state == "ended")
 
 
 def test_a_body_that_is_dropped_without_close_leaves_nothing() -> None:
