@@ -39,9 +39,9 @@ bench: $(VENV)/.bench  ## the figures of benchmarks/README.md; BENCH=name runs o
 bare: .venv-bare/.installed  ## the suite with no dependency installed but pytest
 	.venv-bare/bin/python -X dev -m pytest
 
-services:  ## Debian packages that some tests need (nginx, Chromium)
+services:  ## Debian packages that some tests need (nginx, Chromium, curl)
 	apt-get update
-	apt-get install -y --no-install-recommends nginx-light chromium
+	apt-get install -y --no-install-recommends nginx-light chromium curl openssl
 
 pyz:  ## one file, $(PYZ), for scripts that can install nothing
 	rm -rf build/pyz && mkdir -p build/pyz

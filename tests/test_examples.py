@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +17,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.live_server import BIN, GUNICORN, LiveServer, _await_port
+from tests.services import program
 
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
 NEEDS = re.compile(r"^(?:from|import) (flask|django|werkzeug)", re.MULTILINE)
@@ -83,8 +83,7 @@ def test_example(path: Path, tmp_path: Path) -> None:
     (run,) = lines_of(path, "run")
     if run.split()[0] != "python":
         pytest.importorskip("gunicorn")
-    if shutil.which("curl") is None:
-        pytest.skip("curl is not installed")
+    program("curl")
     with started(run, tmp_path) as server:
         output = "".join(curl(line, server.port) for line in lines_of(path, "curl"))
         log = server.log()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.services import program
 from tests.test_examples import curl, started
 
 README = (ROOT / "README.md").read_text()
@@ -35,6 +36,7 @@ def test_recipe(name: str, code: str, session: str, tmp_path: Path) -> None:
         run = f"gunicorn --threads 4 {name}:app"
     else:
         run = f"python {name}.py"
+    program("curl")
     lines = [line for line in code.splitlines()[1:] if line.strip()]
     assert len(lines) <= 20, "a recipe is at most 20 lines, its name and blank ones aside"
     (tmp_path / f"{name}.py").write_text(code)
