@@ -31,14 +31,11 @@ TABLE_HEAD = "| figure | measured | wanted | verdict | absolute |\n|---|---:|---
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the table. `wanted` is the bound, `at_least` says on which side of it `measured` has to be.
-
-    None as `wanted` is a figure that is shown without a bound: its README says why.
-    """
+    """One row of the table. `wanted` is the bound, `at_least` says on which side of it `measured` has to be."""
 
     name: str
     measured: float
-    wanted: float | None
+    wanted: float
     at_least: bool
     absolute: str
     unit: str = "x"
@@ -48,15 +45,13 @@ class Figure:
         """Whether the bound is kept; a figure that is not a number is not."""
         if math.isnan(self.measured):
             return False
-        if self.wanted is None:
-            return True
         return self.measured >= self.wanted if self.at_least else self.measured <= self.wanted
 
     def row(self) -> str:
         """The figure as a row of Markdown."""
         sign = "≥" if self.at_least else "≤"
-        wanted = "none" if self.wanted is None else f"{sign} {self.wanted:g} {self.unit}"
-        verdict = "shown" if self.wanted is None else "ok" if self.ok else "**MISSED**"
+        wanted = f"{sign} {self.wanted:g} {self.unit}"
+        verdict = "ok" if self.ok else "**MISSED**"
         return f"| {self.name} | {self.measured:.2f} {self.unit} | {wanted} | {verdict} | {self.absolute} |"
 
 

@@ -8,34 +8,18 @@ of a chunk is therefore looked at whenever a row arrives, and a cursor says `FLU
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextvars import Context
 from time import monotonic
 
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.flush import FLUSH
-from streamkit.flow.framing import Frame, Framing
-from streamkit.flow.producer import Producer
-from streamkit.flow.stream import Stream
+from streamkit.flow.framing import Frame
 
 
 class Batches(Chunks[Frame]):
     """Chunks of a producer that runs in `take` itself. Used by one thread."""
 
-    def __init__(
-        self,
-        producer: Producer,
-        framing: Framing[Frame],
-        stream: Stream,
-        context: Context,
-        *,
-        flush_bytes: int,
-        flush_seconds: float | None,
-    ) -> None:
-        super().__init__(
-            producer, framing, stream, context, flush_bytes=flush_bytes, flush_seconds=flush_seconds
-        )
-        self._iterator: Iterator[object] | None = None
-        self._first = b""
+    _iterator: Iterator[object] | None = None  # once the producer is open
+    _first = b""  # the chunk that `start` made
 
     def start(self) -> None:
         """Take the first item, so that a producer that fails at once does it before anything was sent."""
