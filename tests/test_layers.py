@@ -25,7 +25,13 @@ BELOW = {
 }
 """The picture: what each part may import. The front door, `streamkit/__init__.py`, imports nothing until used."""
 
-THIRD_PARTIES = {"werkzeug": {"responses/streamed.py"}, "typing_extensions": {"responses/streamed.py"}}
+THIRD_PARTIES = {
+    "werkzeug": {"responses/streamed.py"},
+    "typing_extensions": {
+        f"responses/{name}.py"
+        for name in ("streamed", "csv_table", "event_source", "file", "json_records", "streaming")
+    },
+}
 """Where a module that is not of the standard library may be named, under a condition."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))

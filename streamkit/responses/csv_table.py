@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamkit.flow.limiter import Limiter
-from streamkit.flow.stream import Stream
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_rows import CSVEncoder
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
     FLUSH_SECONDS,
-    Delivery,
-    Headers,
-    LimitKey,
     StreamedResponse,
+    StreamOptions,
 )
 from streamkit.responses.streaming import generated_headers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class CSVFraming(CSVEncoder):
@@ -47,10 +46,7 @@ class CSVResponse(StreamedResponse):
     end_row: a last row, or a function from the number of rows to one, as evidence that the table is complete.
     flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s, looked at whenever a row
         arrives).
-    max_duration, max_bytes: seconds, bytes; beyond them the export is aborted. None is off.
-    on_close: called with the stream's record at its end.
-    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
-        function of the environ.
+    options: see StreamOptions.
     """
 
     def __init__(
@@ -65,14 +61,7 @@ class CSVResponse(StreamedResponse):
         end_row: Sequence[object] | Callable[[int], Sequence[object]] | None = None,
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float | None = FLUSH_SECONDS,
-        max_duration: float | None = None,
-        max_bytes: int | None = None,
-        on_close: Callable[[Stream], object] | None = None,
-        limiter: Limiter | None = None,
-        limit_key: LimitKey = None,
-        delivery: Delivery = "auto",
-        status: int | str = 200,
-        headers: Headers | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         if header is None and getattr(rows, "fetchmany", None) is not None:
             description = getattr(rows, "description", None)
@@ -89,16 +78,9 @@ class CSVResponse(StreamedResponse):
             content_type=self._encoder.content_type,
             thread="request",
             wait_first=float("inf"),
-            max_duration=max_duration,
-            max_bytes=max_bytes,
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            on_close=on_close,
-            limiter=limiter,
-            limit_key=limit_key,
-            delivery=delivery,
-            status=status,
-            headers=headers,
+            **options,
         )
         self._own_type = self.headers["Content-Type"] == self._encoder.content_type
         generated_headers(self)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from streamkit.errors import StreamkitError
-from streamkit.flow.limiter import Limiter
-from streamkit.flow.stream import Stream
 from streamkit.formats.event_stream import HEARTBEAT, EventStreamEncoder, ServerSentEvent, retry_line
 from streamkit.formats.last_event_id import last_event_id
-from streamkit.responses.streamed import BaseResponse, Delivery, Headers, LimitKey, StreamedResponse, seconds
+from streamkit.responses.streamed import (
+    BaseResponse,
+    StreamedResponse,
+    StreamOptions,
+    seconds,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 log: Final = logging.getLogger("streamkit")
 
@@ -102,9 +108,6 @@ class EventSourceResponse(StreamedResponse):
         None is off.
     retry: milliseconds a client waits before it reconnects; sent within the first event. None leaves it to the
         client.
-    max_duration: seconds until the stream ends with `retry:`, to be resumed; really 80 to 100 % of it, at random.
-        None is off.
-    max_bytes: bytes after which it ends likewise. None is off.
     wait_first: seconds that the first item gets to fail as a real HTTP error. None opens the stream at once.
     lifecycle: send `connected` first and `complete` last.
     complete: the name of a last event under a terminal id; a client that reconnects with this id gets 204, which
@@ -112,9 +115,7 @@ class EventSourceResponse(StreamedResponse):
     done: a bare data line that ends a complete stream, such as "[DONE]".
     on_error: called with the exception that ended the stream; what it returns is told to the client: a message, a
         mapping as the data, or a ServerSentEvent. None: a message that tells nothing.
-    on_close: called with the stream's record at its end.
-    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
-        function of the environ.
+    options: see StreamOptions.
     delivery: "auto", or "threaded" to let the request's thread run the producer where no heartbeat is asked for.
 
     Raises TypeError or ValueError for parameters out of range. Items that cannot be sent end the stream as failed.
@@ -126,19 +127,12 @@ class EventSourceResponse(StreamedResponse):
         *,
         heartbeat: float | None = 15.0,
         retry: int | None = None,
-        max_duration: float | None = None,
-        max_bytes: int | None = None,
         wait_first: float | None = None,
         lifecycle: bool = False,
         complete: str | None = None,
         done: str | None = None,
         on_error: Callable[[BaseException], Words] | None = None,
-        on_close: Callable[[Stream], object] | None = None,
-        limiter: Limiter | None = None,
-        limit_key: LimitKey = None,
-        delivery: Delivery = "auto",
-        status: int | str = 200,
-        headers: Headers | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         seconds("wait_first", wait_first)
         if lifecycle and complete is None:
@@ -162,16 +156,9 @@ class EventSourceResponse(StreamedResponse):
             thread="own",
             wait_first=wait_first,
             heartbeat=heartbeat,
-            max_duration=max_duration,
-            max_bytes=max_bytes,
             flush_bytes=1,
             flush_seconds=None,
-            on_close=on_close,
-            limiter=limiter,
-            limit_key=limit_key,
-            delivery=delivery,
-            status=status,
-            headers=headers,
+            **options,
         )
         # Never stored (RFC 9111 5.2.2.4), never rewritten or compressed on the way (RFC 9110 7.7), never buffered by
         # nginx.

@@ -8,20 +8,21 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from streamkit.delivery.file_wrapper import SentFile, file_wrapper
 from streamkit.errors import RangeNotSatisfiable
 from streamkit.flow.file_range import FileRange
-from streamkit.flow.limiter import Limiter
-from streamkit.flow.stream import Stream
 from streamkit.formats.byte_ranges import content_range, parse_range, unsatisfied_content_range
 from streamkit.formats.conditional import evaluate_preconditions, file_validators, if_range_matches
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.header_fields import http_date
 from streamkit.responses.early_errors import early_answer
-from streamkit.responses.streamed import Headers, LimitKey, StreamedResponse
+from streamkit.responses.streamed import StreamedResponse, StreamOptions
 from streamkit.responses.streaming import ChunkFraming
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class FileResponse(StreamedResponse):
@@ -35,9 +36,7 @@ class FileResponse(StreamedResponse):
     etag: an entity tag with its quotes, perhaps weak (`W/"1"`). None makes one from the file's time, size and
         inode, False sends none.
     last_modified: seconds since the epoch. None takes the file's, False sends none.
-    on_close: called with the stream's record at its end.
-    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
-        function of the environ.
+    options: see StreamOptions.
 
     Preconditions decide before ranges: 304 and 412 come first. Several ranges are answered with the whole file, as
     RFC 9110 section 14.2 allows. Size and validators are those of the opened file; a file that shrinks while it is
@@ -54,11 +53,7 @@ class FileResponse(StreamedResponse):
         mimetype: str | None = None,
         etag: str | bool | None = None,
         last_modified: float | bool | None = None,
-        on_close: Callable[[Stream], object] | None = None,
-        limiter: Limiter | None = None,
-        limit_key: LimitKey = None,
-        status: int | str = 200,
-        headers: Headers | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         if etag is True or last_modified is True:
             raise TypeError("etag and last_modified take a value, None for the file's own, or False for none")
@@ -79,16 +74,9 @@ class FileResponse(StreamedResponse):
                 content_type=_content_type(name, mimetype),
                 thread="request",
                 wait_first=float("inf"),
-                max_duration=None,
-                max_bytes=None,
                 flush_bytes=1,
                 flush_seconds=None,
-                on_close=on_close,
-                limiter=limiter,
-                limit_key=limit_key,
-                delivery="auto",
-                status=status,
-                headers=headers,
+                **options,
             )
             if name is not None and (as_attachment or filename is not None):
                 self.headers["Content-Disposition"] = content_disposition(name, attachment=as_attachment)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamkit.flow.limiter import Limiter
-from streamkit.flow.stream import Stream
 from streamkit.formats.json_array import JSONArrayEncoder
 from streamkit.formats.json_lines import JSONSeqEncoder, NDJSONEncoder
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
     FLUSH_SECONDS,
-    Delivery,
-    Headers,
     ItemsThread,
-    LimitKey,
     StreamedResponse,
+    StreamOptions,
 )
 from streamkit.responses.streaming import generated_headers
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Dumps = Callable[[Any], "str | bytes"]
 
@@ -56,10 +55,7 @@ class _JSONResponse(StreamedResponse):
         connection is aborted, never ended cleanly.
     dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`). Default: compact JSON.
     flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
-    max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
-    on_close: called with the stream's record at its end.
-    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
-        function of the environ.
+    options: see StreamOptions.
     delivery: "threaded" takes the items on the request's own thread.
     """
 
@@ -75,14 +71,7 @@ class _JSONResponse(StreamedResponse):
         dumps: Dumps | None = None,
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float | None = FLUSH_SECONDS,
-        max_duration: float | None = None,
-        max_bytes: int | None = None,
-        on_close: Callable[[Stream], object] | None = None,
-        limiter: Limiter | None = None,
-        limit_key: LimitKey = None,
-        delivery: Delivery = "auto",
-        status: int | str = 200,
-        headers: Headers | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         is_cursor = hasattr(items, "fetchmany") and hasattr(items, "description")
         super().__init__(
@@ -93,16 +82,9 @@ class _JSONResponse(StreamedResponse):
             content_type=self._mimetype,
             thread="request" if is_cursor else self._thread,  # a cursor may belong to the thread that made it
             wait_first=float("inf"),
-            max_duration=max_duration,
-            max_bytes=max_bytes,
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            on_close=on_close,
-            limiter=limiter,
-            limit_key=limit_key,
-            delivery=delivery,
-            status=status,
-            headers=headers,
+            **options,
         )
         generated_headers(self)
 

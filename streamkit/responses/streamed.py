@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from streamkit.delivery.threaded import ThreadedBody
 from streamkit.errors import TooManyStreams
@@ -46,6 +46,28 @@ FLUSH_SECONDS: Final = 0.5
 """Or at this age: short enough for an eye to call it live."""
 
 
+class StreamOptions(TypedDict, total=False):
+    """What every streamed response takes by keyword, beside its own parameters.
+
+    max_duration, max_bytes: seconds, bytes; beyond them the stream ends early (event streams so that they resume,
+        everything else as an abort). The real duration is 80 to 100 % of it, at random. None, the default, is off.
+    on_close: called with the stream's record at its end.
+    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
+        function of the environ.
+    delivery: how the stream leaves the process, see `Delivery`.
+    status: default 200. headers: a mapping or pairs; they win over the response's own.
+    """
+
+    max_duration: float | None
+    max_bytes: int | None
+    on_close: Callable[[Stream], object] | None
+    limiter: Limiter | None
+    limit_key: LimitKey
+    delivery: Delivery
+    status: int | str
+    headers: Headers | None
+
+
 class _KeepsItsClass:
     """Flask turns the class of any Werkzeug response that a view returns into its own (`Response.force_type`).
 
@@ -82,17 +104,17 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         thread: ItemsThread,
         wait_first: float | None,
         heartbeat: float | None = None,
-        max_duration: float | None,
-        max_bytes: int | None,
         flush_bytes: int,
         flush_seconds: float | None,
-        on_close: Callable[[Stream], object] | None,
-        limiter: Limiter | None,
-        limit_key: LimitKey,
-        delivery: Delivery,
-        status: int | str,
-        headers: Headers | None,
         write: Callable[[ChunkWriter], object] | None = None,
+        max_duration: float | None = None,
+        max_bytes: int | None = None,
+        on_close: Callable[[Stream], object] | None = None,
+        limiter: Limiter | None = None,
+        limit_key: LimitKey = None,
+        delivery: Delivery = "auto",
+        status: int | str = 200,
+        headers: Headers | None = None,
     ) -> None:
         seconds("heartbeat", heartbeat)
         seconds("max_duration", max_duration)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from streamkit.flow.limiter import Limiter
-from streamkit.flow.stream import Stream
 from streamkit.flow.writer import ChunkWriter
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
     FLUSH_SECONDS,
-    Delivery,
-    Headers,
-    LimitKey,
     StreamedResponse,
+    StreamOptions,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class ChunkFraming:
@@ -63,11 +62,8 @@ class StreamingResponse(StreamedResponse):
         chunk, so what is raised before it is a real HTTP error; raised later, the connection is aborted, never
         ended cleanly.
     mimetype: default application/octet-stream, which is sent with `X-Content-Type-Options: nosniff`.
-    max_duration, max_bytes: seconds, bytes; beyond them the stream is aborted. None is off.
     flush_bytes, flush_seconds: chunks are gathered to this size or age before they go out. Default: each at once.
-    on_close: called with the stream's record at its end.
-    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
-        function of the environ.
+    options: see StreamOptions.
     delivery: "auto" runs the producer on a thread of its own, so that a client that leaves is noticed while the
         producer is silent; "threaded" runs it on the request's thread.
     """
@@ -77,17 +73,10 @@ class StreamingResponse(StreamedResponse):
         chunks: object,
         *,
         mimetype: str = "application/octet-stream",
-        max_duration: float | None = None,
-        max_bytes: int | None = None,
         flush_bytes: int = 1,
         flush_seconds: float | None = None,
-        on_close: Callable[[Stream], object] | None = None,
-        limiter: Limiter | None = None,
-        limit_key: LimitKey = None,
-        delivery: Delivery = "auto",
-        status: int | str = 200,
-        headers: Headers | None = None,
         _write: Callable[[ChunkWriter], object] | None = None,
+        **options: Unpack[StreamOptions],
     ) -> None:
         text = mimetype.startswith("text/") or "charset=" in mimetype
         super().__init__(
@@ -98,16 +87,9 @@ class StreamingResponse(StreamedResponse):
             content_type=f"{mimetype}; charset=utf-8" if text and "charset=" not in mimetype else mimetype,
             thread="own",
             wait_first=float("inf"),
-            max_duration=max_duration,
-            max_bytes=max_bytes,
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            on_close=on_close,
-            limiter=limiter,
-            limit_key=limit_key,
-            delivery=delivery,
-            status=status,
-            headers=headers,
+            **options,
             write=_write,
         )
         generated_headers(self)
