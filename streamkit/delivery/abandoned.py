@@ -1,8 +1,10 @@
-"""Bodies that were dropped without `close()`, by a middleware that forgets it; they are closed here all the same.
+"""What has to be closed but not here and now, on a thread that holds nothing.
+
+First of all bodies that were dropped without `close()`, by a middleware that forgets it: they are closed all the same.
 
 The garbage collector finds them, and it may run on any thread at any instruction, also on one that holds a lock
 which closing needs. So a finalizer only puts the body into a queue (`SimpleQueue.put` is made for finalizers), and one
-thread a process, which holds nothing, closes what comes. It is a daemon: at exit there is no body to come.
+thread a process closes what comes. It is a daemon: at exit there is no body to come.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Callable
 from typing import Final, Protocol
 
 log: Final = logging.getLogger("streamkit")
@@ -33,7 +36,7 @@ class Abandoned:
     def _reset(self) -> None:
         """A new process has none of its parent's threads."""
         self._lock = threading.Lock()  # held while the thread is started, by nobody who is being finalized
-        self._bodies: queue.SimpleQueue[Closeable] = queue.SimpleQueue()
+        self._bodies: queue.SimpleQueue[Closeable | Callable[[], object]] = queue.SimpleQueue()
         self._watching = False
 
     def watch(self) -> None:
@@ -51,12 +54,22 @@ class Abandoned:
         """Have `body` closed soon. Never blocks and takes no lock."""
         self._bodies.put(body)
 
-    def _close_all(self, bodies: queue.SimpleQueue[Closeable]) -> None:
+    def run(self, task: Callable[[], object]) -> None:
+        """Run `task()` after all that came before. Never blocks."""
+        self.watch()
+        self._bodies.put(task)
+
+    def _close_all(self, bodies: queue.SimpleQueue[Closeable | Callable[[], object]]) -> None:
         while True:
             body = bodies.get()
-            log.warning("a response was dropped without close(): a middleware does not follow PEP 3333")
             try:
-                body.close()
+                if callable(body):
+                    body()
+                else:
+                    log.warning(
+                        "a response was dropped without close(): a middleware does not follow PEP 3333"
+                    )
+                    body.close()
             except BaseException:  # the thread serves on
                 log.exception("closing a response that was dropped failed")
             del body

@@ -12,6 +12,7 @@ down only one side.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -43,6 +44,10 @@ class Connection(Protocol):
         """Take back `limit_writes`: the server goes on with this connection."""
         ...
 
+    def send(self, data: bytes) -> None:
+        """Send what the server has handed over. Raises OSError."""
+        ...
+
     def hang_up(self) -> None:
         """End both directions, so that nothing that the server still writes can look like a complete answer."""
         ...
@@ -63,6 +68,9 @@ class NoConnection:
 
     def release(self) -> None:
         pass
+
+    def send(self, data: bytes) -> None:
+        raise OSError(errno.ENOTCONN, "the server has lent no connection")
 
     def hang_up(self) -> None:
         pass
@@ -119,6 +127,9 @@ class SocketConnection:
             except OSError:
                 pass
 
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
     def hang_up(self) -> None:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -127,6 +138,26 @@ class SocketConnection:
 
     def reset(self) -> None:
         reset_connection(self._socket)
+
+
+class UWSGIConnection(SocketConnection):
+    """The connection of a uWSGI request, by a descriptor of our own; uWSGI writes to its own, in its own time."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(socket.socket(fileno=os.dup(descriptor)))
+        self._socket.settimeout(WRITE_SECONDS)  # uWSGI's are non-blocking already
+
+    def release(self) -> None:
+        self._socket.close()
+
+    def is_gone(self) -> bool:
+        return self._socket.fileno() >= 0 and super().is_gone()
+
+    def reset(self) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        except OSError:
+            pass  # closed already
 
 
 def reset_connection(sock: socket.socket) -> None:
@@ -152,7 +183,22 @@ def client_connection(environ: Mapping[str, object]) -> Connection:
         sock = environ.get(key)
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
             return SocketConnection(sock)
+    descriptor = uwsgi_descriptor(environ)
+    if descriptor is not None:
+        return UWSGIConnection(descriptor)
     disconnected = environ.get("waitress.client_disconnected")
     if callable(disconnected):
         return WaitressConnection(disconnected)
     return NoConnection()
+
+
+def uwsgi_descriptor(environ: Mapping[str, object]) -> int | None:
+    """The descriptor of this request's connection inside a uWSGI process; it belongs to uWSGI."""
+    if "uwsgi.version" not in environ:
+        return None
+    try:
+        import uwsgi  # type: ignore[import-untyped]  # only exists inside a uWSGI process
+    except ImportError:
+        return None
+    descriptor: int = uwsgi.connection_fd()
+    return descriptor

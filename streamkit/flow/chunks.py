@@ -1,8 +1,9 @@
-"""What delivery needs of a producer: chunks of bytes, whichever thread makes them (`Pump`, `Batches`)."""
+"""What delivery needs of a producer: chunks of bytes, whoever makes them (`Pump`, `Batches`, `PushedChunks`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextvars import Context
 from typing import Generic
 
@@ -17,8 +18,11 @@ class Chunks(ABC, Generic[Frame]):
     flush_bytes: a chunk is due when it is about this long (characters, for formats whose frames are text).
     flush_seconds: or when its oldest item is this old; None is off. The first item is due at once.
 
-    `finished` is True when nothing more comes; `error` then says whether the producer failed.
+    `finished` is True when nothing more comes; `error` then says whether the producer failed. `due_at` is when the
+    oldest item that is held back has to go out (time.monotonic(); inf where none is).
     """
+
+    due_at = float("inf")
 
     def __init__(
         self,
@@ -56,6 +60,16 @@ class Chunks(ABC, Generic[Frame]):
 
         Raises ValueError for frames that cannot be joined (text with a lone surrogate).
         """
+
+    def notify(self, wake: Callable[[], object]) -> None:
+        """From now on nobody waits in `take`; instead `wake()` is called, from any thread, when something is due, when
+        `due_at` comes nearer, and at the end. One call follows each `take`, at most. `wake` never blocks.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes its chunks on the thread that takes them")
+
+    def abandon(self) -> None:
+        """Stop and close the producer without waiting for it, for a thread that may not wait. Never raises."""
+        raise NotImplementedError(f"{type(self).__name__} closes its producer on the thread that takes")
 
     @abstractmethod
     def close(self) -> None:

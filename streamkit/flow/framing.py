@@ -1,7 +1,8 @@
 """What a stream asks of a format: the bytes of its beginning, its items, and each of its ends.
 
 The formats package knows bytes but not how streams end; a response joins both by handing the stream one `Framing`.
-All methods are called from one thread at a time: `head` and `encode` by the producer's, the others by either.
+All methods are called from one thread at a time: `head`, `encode` and `tail` by the producer's, the others by the
+one that sends.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class Framing(Protocol[Frame]):
 
     def join(self, frames: Sequence[Frame]) -> bytes:
         """Frames in order, as the bytes of one chunk."""
+        ...
+
+    def finish(self) -> bytes:
+        """What follows the last chunk of a stream that is complete (a compressor's last block); usually nothing."""
         ...
 
     def failed(self, error: BaseException) -> bytes:

@@ -8,11 +8,13 @@ Law of this file
 - One condition guards the queue. Its lock is held for a few list operations, never across user code: items are
   encoded before `put` takes it, and joined after `take` gave it back. Only one of the two threads can be waiting at
   a time (a full queue is due), so one `notify` always reaches the right one.
+- A sender that does not wait (the event loop) is woken by a call instead, once for each of its takes.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextvars import Context
 from time import monotonic
 from typing import Final
@@ -59,6 +61,8 @@ class Pump(Chunks[Frame]):
         self._opened = False
         self._stopped = False
         self._waiting = False  # the sending thread waits
+        self._wake: Callable[[], object] | None = None  # or it never waits, and is called ...
+        self._armed = False  # ... once after each take
         self._running = False
         self._closed = threading.Event()
 
@@ -95,11 +99,12 @@ class Pump(Chunks[Frame]):
     def take(self, until: float) -> bytes:
         """What is due, as one chunk; empty when it is later than `until`, at the end, or when told to stop."""
         with self._lock:
+            self._armed = True
             while not self._due and not self.finished and not self._stopped:
                 now = monotonic()
                 deadline = until
                 if self._frames:
-                    old = self._oldest + self._flush_seconds
+                    self.due_at = old = self._oldest + self._flush_seconds
                     if now >= old:
                         break
                     deadline = min(deadline, old)
@@ -111,6 +116,7 @@ class Pump(Chunks[Frame]):
             frames, self._frames = self._frames, []
             self._size = 0
             self._due = False
+            self.due_at = float("inf")
         return self._framing.join(frames) if frames else b""
 
     def _wait(self, seconds: float) -> None:
@@ -118,11 +124,32 @@ class Pump(Chunks[Frame]):
         self._condition.wait(min(seconds, threading.TIMEOUT_MAX))
         self._waiting = False
 
+    def notify(self, wake: Callable[[], object]) -> None:
+        """Call `wake()` instead of waiting in `take`."""
+        with self._lock:
+            self._wake = wake
+            if self._frames or self.finished:
+                wake()
+            else:
+                self._armed = True
+
+    def _tell(self) -> None:
+        """Wake the sending side, if it has taken since the last time. The lock is held."""
+        if self._waiting:
+            self._condition.notify()
+        elif self._armed and self._wake is not None:
+            self._armed = False
+            self._wake()
+
     def cancel(self) -> None:
         """Stop taking items: wakes both threads. Any thread; never blocks for longer than a few instructions."""
         with self._lock:
             self._stopped = True
             self._condition.notify_all()
+
+    def abandon(self) -> None:
+        """Stop; the producing thread closes the producer as soon as that returns."""
+        self.cancel()
 
     def close(self) -> None:
         """Stop, and give the producer a moment to close; one that is blocked closes when it returns."""
@@ -148,8 +175,7 @@ class Pump(Chunks[Frame]):
                 self._oldest = monotonic()
             if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or self._stream.events == 1:
                 self._due = True
-            if self._waiting:
-                self._condition.notify()
+            self._tell()
             while self._is_full() and not self._stopped:
                 self._condition.wait()
             return not self._stopped
@@ -159,7 +185,7 @@ class Pump(Chunks[Frame]):
         with self._lock:
             if self._frames:
                 self._due = True
-                self._condition.notify()
+                self._tell()
 
     def _is_full(self) -> bool:
         return self._size >= self._limit or len(self._frames) >= QUEUE_FRAMES
@@ -187,7 +213,7 @@ class Pump(Chunks[Frame]):
         with self._lock:
             self.error = error
             self.finished = True
-            self._condition.notify()
+            self._tell()
         self._closed.set()
         self._stream.leave()
 

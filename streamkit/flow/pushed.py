@@ -54,7 +54,9 @@ class PushedSource(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything. Called once by a stream, on the thread that took last; a second call does nothing."""
+        """Release everything. Called once by a stream, by the one that took last; a second call does nothing. Must not
+        block.
+        """
 
     def __iter__(self) -> Iterator[object]:
         """The items, waited for by the thread that iterates. Raises `error` at the end, if there is one."""

@@ -2,9 +2,10 @@
 
 Law of this file
 - `end()` decides *why* a stream ends. Any thread may call it, the first call wins, and it never blocks.
-- `finish()` does what has to be done *once*: it runs every callback, takes the stream out of the registry and
+- `_finish()` does what has to be done *once*: it runs every callback, takes the stream out of the registry and
   writes the line to the log. It is reached when every party (the thread that produces, the thread that sends) has
-  called `leave()`, and runs on the thread of the last one, so no callback ever runs beside a producer at work.
+  called `leave()`, and runs on the thread of the last one, so no callback ever runs beside a producer at work. A
+  party that may not wait for a user's code (the event loop) says who runs it instead.
 - The counters have one writer each: `events` belongs to the producing thread, the others to the sending one.
 """
 
@@ -22,6 +23,7 @@ from typing import Final, Literal
 
 Outcome = Literal["completed", "failed", "client_gone", "too_slow", "expired", "drained"]
 State = Literal["opening", "streaming", "ending", "ended"]
+DeliveredBy = Literal["threaded", "detached"]
 
 log: Final = logging.getLogger("streamkit")
 
@@ -37,7 +39,8 @@ class Stream:
         proxy, the proxy.
     chunks, bytes: handed to the server so far. events: items taken from the producer. opened: seconds since the
         epoch.
-    first_byte_delay: seconds until the first byte, or None. state: opening, streaming, ending, ended.
+    first_byte_delay: seconds until the first byte, or None. state: opening, streaming, ending, ended. delivery:
+        "threaded" while a thread of the server sends, "detached" once the event loop does.
     outcome: None while it lives, then completed, failed, client_gone, too_slow, expired or drained.
     cancelled: an event that is set when the stream has to stop early; a producer may wait on it instead of
         sleeping.
@@ -45,14 +48,16 @@ class Stream:
 
     __slots__ = (
         "_callbacks",
+        "_cancelled",
         "_cancels",
         "_context",
         "_lock",
         "_parties",
+        "_releases",
         "_started",
         "bytes",
-        "cancelled",
         "chunks",
+        "delivery",
         "error",
         "events",
         "first_byte_delay",
@@ -83,10 +88,13 @@ class Stream:
         self.state: State = "opening"
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
-        self.cancelled = threading.Event()
+        self.delivery: DeliveredBy = "threaded"
+        # Most streams are never waited on, and an event is a kilobyte: it is made when it is asked for.
+        self._cancelled: threading.Event | None = None
         # Owned by whoever is inside a method of this class, for a few instructions; nothing is called under it.
         self._lock = threading.Lock()
         self._parties = 1
+        self._releases: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[], object]] = []
         self._cancels: list[Callable[[], object]] = []
 
@@ -115,6 +123,7 @@ class Stream:
             "path": self.path,
             "peer": self.peer,
             "state": self.state,
+            "delivery": self.delivery,
             "outcome": self.outcome,
             "age": round(self.age, 3),
             "chunks": self.chunks,
@@ -137,10 +146,31 @@ class Stream:
                 return
         callback()
 
+    def release_at_end(self, release: Callable[[], object]) -> None:
+        """Run `release()` once, at the end, before any callback. It must not block: the event loop may run it."""
+        with self._lock:
+            if self.state != "ended":
+                self._releases.append(release)
+                return
+        release()
+
+    @property
+    def cancelled(self) -> threading.Event:
+        """An event that is set when the stream has to stop early."""
+        with self._lock:
+            if self._cancelled is None:
+                self._cancelled = threading.Event()
+                if self._is_cancelled():
+                    self._cancelled.set()
+            return self._cancelled
+
+    def _is_cancelled(self) -> bool:
+        return self.outcome is not None and self.outcome != "completed"
+
     def call_on_cancel(self, cancel: Callable[[], object]) -> None:
         """Run `cancel()` when the stream is told to stop early. It must not block; it wakes a blocked producer."""
         with self._lock:
-            if not self.cancelled.is_set():
+            if not self._is_cancelled():
                 self._cancels.append(cancel)
                 return
         cancel()
@@ -163,8 +193,9 @@ class Stream:
             self.state = "ending"
             cancels: list[Callable[[], object]] = []
             if outcome != "completed":
-                self.cancelled.set()
                 cancels, self._cancels = self._cancels, []
+                if self._cancelled is not None:
+                    self._cancelled.set()
         for cancel in cancels:
             try:
                 cancel()
@@ -172,23 +203,38 @@ class Stream:
                 log.exception("stream %s: cancelling its source failed", self.id)
         return True
 
-    def leave(self, error: BaseException | None = None) -> None:
+    def leave(
+        self,
+        error: BaseException | None = None,
+        *,
+        elsewhere: Callable[[Callable[[], object]], object] | None = None,
+    ) -> None:
         """One party is done with the stream, perhaps with an error of its own. The last one runs the callbacks.
 
+        elsewhere: runs a function on another thread, for a party that may not wait for callbacks. What may block
+            goes there, the rest is done at once.
         Raises `error`, else the first error of a callback.
         """
         with self._lock:
             self._parties -= 1
             last = self._parties == 0
-        if last:
+            releases: list[Callable[[], object]] = []
+            if last:
+                releases, self._releases = self._releases, []
+        for release in releases:
+            release()
+        if last and elsewhere is not None and self._callbacks:
+            elsewhere(self._finish)
+        elif last:
             self._finish(error)
         elif error is not None:
             raise error
 
-    def _finish(self, first: BaseException | None) -> None:
+    def _finish(self, first: BaseException | None = None) -> None:
         self.end("client_gone")  # nobody said why: the server dropped the response
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
+            self._cancels = []
             self.state = "ended"
         # A copy, because the producer's thread may still be on its way out of the context itself.
         context = self._context.copy()

@@ -66,6 +66,10 @@ class EventStreamFraming(EventStreamEncoder):
             last = self.encode(ServerSentEvent({}, event=self._complete, id=COMPLETE_ID))
         return last + super().tail()
 
+    def finish(self) -> bytes:
+        """Nothing: what ends a complete stream is its last event."""
+        return b""
+
     def failed(self, error: BaseException) -> bytes:
         """An `error` event without an id, so that the client's cursor stays where it was.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
-from streamkit.delivery.threaded import ThreadedBody
+from streamkit.delivery.body import Body
+from streamkit.delivery.outflow import Limits
 from streamkit.errors import TooManyStreams
 from streamkit.flow.batches import Batches
 from streamkit.flow.chunks import Chunks
@@ -17,9 +19,13 @@ from streamkit.flow.framing import Framing
 from streamkit.flow.limiter import Limiter
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
+from streamkit.flow.pushed import PushedSource
+from streamkit.flow.pushed_chunks import PushedChunks
+from streamkit.flow.rate import Allowance, Limit, Rate
 from streamkit.flow.stream import Stream
 from streamkit.flow.writer import ChunkWriter, WriterPump
 from streamkit.formats.header_fields import check_header
+from streamkit.formats.last_event_id import last_event_id
 from streamkit.responses.early_errors import early_answer
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ else:
 BaseResponse = Response
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-Delivery = Literal["auto", "threaded"]
+Delivery = Literal["auto", "threaded", "detached"]
 ItemsThread = Literal["own", "request"]
 LimitKey = str | Callable[[Mapping[str, Any]], str] | None
 
@@ -54,12 +60,16 @@ class StreamOptions(TypedDict, total=False):
     on_close: called with the stream's record at its end.
     limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
         function of the environ.
-    delivery: how the stream leaves the process, see `Delivery`.
+    max_rate: bytes a second; or a Rate, a Quota or several of them, which streams may share. None is off.
+    delivery: "auto" lets a long-lived stream leave the server's thread where the server lends its socket; "detached"
+        asks the same of tables and files, whose producer then runs on a thread of its own; "threaded" keeps everything
+        on the server's thread. STREAMKIT_DELIVERY=threaded in the environment keeps every stream on the server.
     status: default 200. headers: a mapping or pairs; they win over the response's own.
     """
 
     max_duration: float | None
     max_bytes: int | None
+    max_rate: float | Limit | Sequence[Limit] | None
     on_close: Callable[[Stream], object] | None
     limiter: Limiter | None
     limit_key: LimitKey
@@ -91,7 +101,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
     parameters where it is not; return it from a view or call it as a WSGI application.
     """
 
-    _body: ThreadedBody
+    _body: Body
 
     def __init__(
         self,
@@ -109,6 +119,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         write: Callable[[ChunkWriter], object] | None = None,
         max_duration: float | None = None,
         max_bytes: int | None = None,
+        max_rate: float | Limit | Sequence[Limit] | None = None,
         on_close: Callable[[Stream], object] | None = None,
         limiter: Limiter | None = None,
         limit_key: LimitKey = None,
@@ -121,9 +132,11 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         seconds("flush_seconds", flush_seconds)
         whole("max_bytes", max_bytes)
         whole("flush_bytes", flush_bytes)
-        if delivery not in ("auto", "threaded"):
-            raise ValueError(f'delivery is {delivery!r}; it is "auto" or "threaded"')
-        if delivery == "threaded" and heartbeat is None:
+        if delivery not in ("auto", "threaded", "detached"):
+            raise ValueError(f'delivery is {delivery!r}; it is "auto", "threaded" or "detached"')
+        if delivery == "detached" or isinstance(items, PushedSource):
+            thread = "own"
+        elif delivery == "threaded" and heartbeat is None:
             thread = "request"  # nothing has to happen while the producer is silent
         if limiter is not None and limiter.per_key is not None and limit_key is None:
             raise ValueError(
@@ -134,21 +147,23 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         producer = Producer(items, what)
         limits = {"flush_bytes": flush_bytes, "flush_seconds": flush_seconds}
         make: Callable[..., Chunks[Any]]
-        if write is not None:
+        self._source = items if isinstance(items, PushedSource) else None
+        if self._source is not None:
+            make = partial(PushedChunks, self._source, framing)
+        elif write is not None:
             make = partial(WriterPump, write, framing, **limits)  # type: ignore[arg-type]
         else:
             make = partial(Batches if thread == "request" else Pump, producer, framing, **limits)  # type: ignore[arg-type]
-        self._body = ThreadedBody(
+        self._body = Body(
             kind,
             framing,
             make,
             producer.close,
             copy_context(),
+            limits=Limits(heartbeat, max_duration, max_bytes, allowance(max_rate)),
             wait_first=wait_first,
             wait_open=callable(items),
-            heartbeat=heartbeat,
-            max_duration=max_duration,
-            max_bytes=max_bytes,
+            detach=delivery != "threaded" and thread == "own" and may_detach(),
             on_close=on_close,
         )
         pairs = checked_headers(headers)
@@ -177,6 +192,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         `close()` on what is returned.
         """
         self._body.environ = environ
+        if self._source is not None:
+            self._source.resume_after(last_event_id(environ))
         self._admit(environ)
         self._body.open()
         return self._body
@@ -193,7 +210,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
                 log.warning("refused a stream at %s: %s", ascii(environ.get("PATH_INFO", "")), error)
             self.close()
             raise
-        self._body.call_on_close(slot.release)
+        self._body.release_at_end(slot.release)
 
     def _instead(self, environ: Mapping[str, Any]) -> BaseResponse | None:
         """Another response to give to this request, or None."""
@@ -219,6 +236,9 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             return super().__call__(environ, start_response)
         length = self.headers.get("Content-Length")
         body.content_length = int(length) if length is not None else None
+        body.coding = self.headers.get("Content-Encoding")
+        if self._source is not None:
+            self._source.resume_after(last_event_id(environ))
         try:
             self._admit(environ)
             body.open()
@@ -230,6 +250,23 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         self._before_start()
         start_response(self.status, list(self.get_wsgi_headers(environ).items()))
         return body
+
+
+def may_detach() -> bool:
+    """Whether the environment lets streams leave the server's threads. Raises ValueError for words without meaning."""
+    environment = os.environ.get("STREAMKIT_DELIVERY", "auto")
+    if environment not in ("auto", "threaded"):
+        raise ValueError(f'STREAMKIT_DELIVERY is {environment!r}; it is "auto" or "threaded"')
+    return environment == "auto"
+
+
+def allowance(max_rate: float | Limit | Sequence[Limit] | None) -> Allowance | None:
+    """What `max_rate` asks for. Raises TypeError or ValueError for numbers that are no rate."""
+    if max_rate is None:
+        return None
+    if isinstance(max_rate, (int, float)):
+        return Allowance(Rate(max_rate))
+    return Allowance(*max_rate) if isinstance(max_rate, Sequence) else Allowance(max_rate)
 
 
 def seconds(name: str, value: float | None) -> None:

@@ -48,6 +48,9 @@ class ChunkFraming:
     def join(self, frames: Sequence[bytes]) -> bytes:
         return b"".join(frames)
 
+    def finish(self) -> bytes:
+        return b""
+
     def failed(self, error: BaseException) -> bytes:
         return b""
 

@@ -23,9 +23,10 @@ from streamkit import (
 )
 
 if "WRITE_SECONDS" in os.environ:  # tests do not wait half a minute for a client that never reads
-    from streamkit.delivery import connection, threaded
+    from streamkit.delivery import body, connection, detached
 
-    connection.WRITE_SECONDS = threaded.WRITE_SECONDS = float(os.environ["WRITE_SECONDS"])  # type: ignore[misc]
+    for module in (body, connection, detached):
+        module.WRITE_SECONDS = float(os.environ["WRITE_SECONDS"])  # type: ignore[misc]
 
 closed: list[str] = []  # which producers were closed, in order
 outcomes: list[str] = []

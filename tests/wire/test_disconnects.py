@@ -96,9 +96,10 @@ def test_a_pipelined_request_is_not_taken_for_a_goodbye(server: LiveServer) -> N
             data += more
 
 
-def test_a_sync_worker_comes_free_too(tmp_path: Path) -> None:
-    """It has one thread: while a stream is open nothing is answered, and it must be free when the client has left."""
+def test_a_sync_worker_comes_free_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On its one thread: while a stream is open nothing is answered, and it must be free when the client has left."""
     pytest.importorskip("gunicorn")
+    monkeypatch.setenv("STREAMKIT_DELIVERY", "threaded")
     with running("gunicorn-sync", tmp_path) as server:
         first_event(server, "/cancelled").close()
         assert server.state()["closed"] == ["cancelled"]

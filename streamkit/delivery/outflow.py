@@ -1,0 +1,231 @@
+"""What goes out on one stream, piece by piece, and how it ends. No sockets and no waiting but in `Chunks.take`.
+
+Two drivers ask it for the next piece: a server's thread (`body`), which waits, and the event loop (`detached`), which
+never does. A stream may go from the first to the second once; there is one driver at a time, so nothing is locked.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError
+from streamkit.flow.chunks import Chunks
+from streamkit.flow.framing import Framing
+from streamkit.flow.rate import Allowance
+from streamkit.flow.stream import Stream
+
+PIECE_BYTES: Final = 256 * 1024  # larger chunks go out in pieces: a write deadline holds for one piece
+FOREVER: Final = float("inf")
+NOBODY_READS: Final = ("client_gone", "too_slow")  # outcomes after which not a byte is sent
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of one stream; None is off.
+
+    heartbeat: seconds without a byte until a heartbeat. max_duration: seconds; the real duration is 80 to 100 % of it,
+    so that clients do not all return at once. max_bytes: bytes. allowance: what is asked before each piece.
+    """
+
+    heartbeat: float | None = None
+    max_duration: float | None = None
+    max_bytes: int | None = None
+    allowance: Allowance | None = None
+
+
+class Outflow:
+    """The pieces of one stream. After `step` gave None: `error` is None where the end is clean.
+
+    wake_at: when `step` has something to say even if no chunk comes (time.monotonic()).
+    """
+
+    __slots__ = (
+        "_beat_at",
+        "_booked",
+        "_expires_at",
+        "_heartbeat",
+        "_limits",
+        "_not_before",
+        "_rest",
+        "chunks",
+        "content_length",
+        "error",
+        "framing",
+        "over",
+        "piece_bytes",
+        "plain",
+        "stream",
+    )
+
+    def __init__(
+        self,
+        stream: Stream,
+        chunks: Chunks[Any],
+        framing: Framing[Any],
+        limits: Limits,
+        content_length: int | None,
+    ) -> None:
+        now = monotonic()
+        self.stream = stream
+        self.chunks = chunks
+        self.framing = framing
+        self.content_length = content_length  # what the headers promise, if anything
+        self.error: BaseException | None = None
+        self.over = False  # nothing more is taken from the producer
+        even = limits.allowance.even_bytes if limits.allowance is not None else None
+        self.piece_bytes = min(PIECE_BYTES, even or PIECE_BYTES)
+        self._limits = limits
+        self._booked = False  # the next piece of the rest has been asked for
+        self._rest = memoryview(b"")  # of a chunk that is longer than a piece
+        beats = limits.heartbeat is not None and framing.heartbeat is not None
+        self._heartbeat: float = limits.heartbeat if beats and limits.heartbeat is not None else FOREVER
+        self._beat_at = now + self._heartbeat
+        self._expires_at = FOREVER
+        if limits.max_duration is not None:
+            self._expires_at = now + limits.max_duration * random.uniform(0.8, 1.0)
+        self._not_before = 0.0
+        # Whether a chunk goes out as it is: nothing is counted against a limit or a promise.
+        self.plain = limits.max_bytes is None and limits.allowance is None and content_length is None
+
+    @property
+    def wake_at(self) -> float:
+        if self._not_before:
+            return min(self._not_before, self._expires_at)
+        return min(self._beat_at, self._expires_at, self.chunks.due_at)
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether a piece waits for its allowance."""
+        return self._not_before > 0.0
+
+    def wait(self, seconds: float) -> None:
+        """Wait until that piece may go out, for `seconds` at most, or until the stream is told to stop."""
+        left = min(self._not_before, self._expires_at) - monotonic()
+        if left > 0:
+            self.stream.cancelled.wait(min(left, seconds))
+
+    @property
+    def expires_at(self) -> float:
+        """When the stream's time is over (time.monotonic()), or inf."""
+        return self._expires_at
+
+    def step(self, until: float) -> bytes | None:
+        """The next piece to send; empty when none is due before `until` (time.monotonic()); None at the end.
+
+        Whoever sends a piece calls `sent` with its length.
+        """
+        if self.over:
+            return None
+        outcome = self.stream.outcome
+        if self._not_before and outcome is None:
+            if monotonic() < min(self._not_before, self._expires_at):
+                return b""
+            self._not_before = 0.0
+        if self._rest and outcome not in NOBODY_READS:  # a record that was begun is sent whole
+            return self._piece()
+        if outcome is not None:
+            return self._end_early()
+        try:
+            chunk = self.chunks.take(until)
+        except BaseException as error:
+            return self._fail(error)
+        if chunk:
+            return chunk if self.plain and len(chunk) <= self.piece_bytes else self._checked(chunk)
+        if self.chunks.finished:
+            return self._finish(self.chunks.error)
+        now = monotonic()
+        if now >= self._expires_at:
+            self.stream.end("expired")
+        elif now >= self._beat_at and self.stream.outcome is None:
+            return self.framing.heartbeat
+        return b""
+
+    def sent(self, size: int) -> None:
+        """Count a piece of `size` bytes as sent now."""
+        self.stream.sent(size)
+        self._beat_at = monotonic() + self._heartbeat
+
+    def _checked(self, chunk: bytes) -> bytes | None:
+        stream, max_bytes = self.stream, self._limits.max_bytes
+        total = stream.bytes + len(chunk)
+        if max_bytes is not None and total > max_bytes:
+            stream.end("expired")
+            return self._end_early(
+                QuotaExceeded(f"the stream has {total} bytes, max_bytes allows {max_bytes}")
+            )
+        if self.content_length is not None and total > self.content_length:
+            return self._fail(self._wrong_length(total))
+        self._rest = memoryview(chunk)
+        return self._piece()
+
+    def _piece(self) -> bytes | None:
+        """The beginning of the rest, if it may go out now."""
+        piece = bytes(self._rest[: self.piece_bytes])
+        allowance = self._limits.allowance
+        if allowance is not None and not self._booked:
+            now = monotonic()
+            try:
+                delay = allowance.delay(len(piece), now)
+            except QuotaExceeded as error:
+                self._rest = memoryview(b"")
+                self.stream.end("expired")
+                return self._end_early(error)
+            self._booked = True
+            if delay > 0:
+                self._not_before = now + delay
+                return b""
+        self._booked = False
+        self._rest = self._rest[len(piece) :]
+        return piece
+
+    def _wrong_length(self, size: int) -> ValueError:
+        return ValueError(f"the body has {size} bytes, but its Content-Length says {self.content_length}")
+
+    # -- ends ---------------------------------------------------------------------------------------------------
+
+    def _finish(self, error: BaseException | None) -> bytes | None:
+        if (
+            self.stream.outcome is not None
+        ):  # a producer that was told to stop may end like one that is complete
+            return self._end_early()
+        words = b""
+        if error is None:
+            try:
+                words = self.framing.finish()
+            except Exception as caught:
+                error = caught
+        if error is None and self.content_length not in (None, self.stream.bytes + len(words)):
+            error = self._wrong_length(self.stream.bytes)
+        if error is not None:
+            return self._fail(error)
+        self.stream.end("completed")
+        return self._last_words(words, None)
+
+    def _fail(self, error: BaseException) -> bytes | None:
+        """The last words of the format, if it has any; then the error, so that nobody ends the body cleanly."""
+        if (
+            self.stream.outcome is not None
+        ):  # it was told to stop before: that is the reason, this its consequence
+            return self._end_early()
+        self.stream.end("failed", error)
+        return self._last_words(self.framing.failed(error), error)
+
+    def _end_early(self, reason: StreamkitError | None = None) -> bytes | None:
+        """Somebody else decided the end: the client left, its time is over, or the process stops."""
+        outcome = self.stream.outcome
+        if outcome in NOBODY_READS:
+            return self._last_words(b"", None)
+        words = self.framing.paused()
+        if words is not None:
+            # What was produced is sent, except over a quota; told to stop, `take` does not wait.
+            queued = self.chunks.take(0) if reason is None else b""
+            return self._last_words(queued + words, None)
+        reason = reason or StreamExpired(f"the stream was {outcome} before it was complete")
+        return self._last_words(self.framing.failed(reason), reason)
+
+    def _last_words(self, words: bytes, error: BaseException | None) -> bytes | None:
+        self.over, self.error = True, error
+        return words or None
