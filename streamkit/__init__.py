@@ -18,12 +18,18 @@ __all__ = [
     "EventStreamDecoder",
     "FLUSH",
     "FileResponse",
+    "Gap",
+    "Hub",
     "JSONArrayResponse",
     "JSONSeqResponse",
     "Limiter",
     "NDJSONResponse",
+    "Quota",
+    "Rate",
     "ServerSentEvent",
     "StreamingResponse",
+    "ZipResponse",
+    "drain",
     "every",
     "last_event_id",
     "run_process",
@@ -39,12 +45,18 @@ _HOME = {
     "EventStreamDecoder": "formats.event_stream_decoder",
     "FLUSH": "flow.flush",
     "FileResponse": "responses.file",
+    "Gap": "hub.gap",
+    "Hub": "hub.hub",
     "JSONArrayResponse": "responses.json_records",
     "JSONSeqResponse": "responses.json_records",
     "Limiter": "flow.limiter",
     "NDJSONResponse": "responses.json_records",
+    "Quota": "flow.rate",
+    "Rate": "flow.rate",
     "ServerSentEvent": "formats.event_stream",
     "StreamingResponse": "responses.streaming",
+    "ZipResponse": "responses.zip_archive",
+    "drain": "flow.stream",
     "every": "flow.every",
     "last_event_id": "formats.last_event_id",
     "run_process": "flow.run_process",
@@ -58,17 +70,21 @@ if TYPE_CHECKING:
     from streamkit.flow.every import every
     from streamkit.flow.flush import FLUSH
     from streamkit.flow.limiter import Limiter
+    from streamkit.flow.rate import Quota, Rate
     from streamkit.flow.run_process import run_process
-    from streamkit.flow.stream import streams
+    from streamkit.flow.stream import drain, streams
     from streamkit.flow.tail_file import tail_file
     from streamkit.formats.event_stream import ServerSentEvent
     from streamkit.formats.event_stream_decoder import EventStreamDecoder
     from streamkit.formats.last_event_id import last_event_id
+    from streamkit.hub.gap import Gap
+    from streamkit.hub.hub import Hub
     from streamkit.responses.csv_table import CSVResponse
     from streamkit.responses.event_source import EventSourceResponse
     from streamkit.responses.file import FileResponse
     from streamkit.responses.json_records import JSONArrayResponse, JSONSeqResponse, NDJSONResponse
     from streamkit.responses.streaming import StreamingResponse
+    from streamkit.responses.zip_archive import ZipResponse
     from streamkit.servers.http_server import serve
 
 

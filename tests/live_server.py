@@ -75,7 +75,7 @@ MODULES = {
     "gunicorn-sync": "gunicorn",
     "werkzeug": "werkzeug",
     "waitress": "waitress",
-    "uwsgi": "uwsgidecorators",
+    "uwsgi": "pyuwsgi",
 }
 
 

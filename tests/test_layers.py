@@ -29,6 +29,7 @@ THIRD_PARTIES = {
     "werkzeug": {"responses/streamed.py", "testing/running_server.py"},
     "redis": {"hub/redis.py"},
     "rich": {"cli/output.py"},
+    "waitress": {"testing/running_server.py"},
     "uwsgi": {"delivery/connection.py"},  # a module that exists inside a uWSGI process alone
     "pytest": {"testing/pytest_plugin.py"},
 }

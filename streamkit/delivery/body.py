@@ -43,7 +43,7 @@ class Body:
         self,
         kind: str,
         framing: Framing[Any],
-        make_chunks: Callable[[Stream, Context], Chunks[Any]],
+        make_chunks: Callable[[Framing[Any], Stream, Context], Chunks[Any]],
         close_unopened: Callable[[], object],
         context: Context,
         *,
@@ -104,8 +104,13 @@ class Body:
         for callback in self._callbacks:
             stream.call_on_close(callback)
         self._callbacks.clear()
+        try:
+            streams._add(stream)
+        except BaseException:
+            stream.end("drained")
+            self.close()
+            raise
         self.connection = client_connection(self.environ)
-        streams._add(stream)
         return stream
 
     def hand_over(self) -> tuple[Stream, Connection]:
@@ -127,7 +132,7 @@ class Body:
                 descriptor = lent_descriptor(self.environ)
                 if descriptor is not None:
                     self._takeover = Takeover(descriptor)
-            chunks = self._make_chunks(stream, self._context)
+            chunks = self._make_chunks(self.framing, stream, self._context)
             self._outflow = outflow = Outflow(stream, chunks, self.framing, self.limits, self.content_length)
             chunks.start()
             if self._wait_first is not None or self._wait_open:
@@ -168,7 +173,9 @@ class Body:
             self._leave_the_server(outflow)
         if self._takeover is not None:
             piece = self._next_piece(outflow, OPENING_BYTES)
-            if outflow.over or outflow.chunks.finished:  # nobody is waited for: the server may keep the connection
+            if (
+                outflow.over or outflow.chunks.finished
+            ):  # nobody is waited for: the server may keep the connection
                 self._give_up()
             else:
                 self._capture(piece)
@@ -176,7 +183,7 @@ class Body:
             if not outflow.stream.chunks:
                 self.connection.limit_writes()
             piece = self._next_piece(outflow)
-        outflow.sent(len(piece))
+        outflow.sent(len(piece), monotonic())
         self._writing = True
         return piece
 

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from streamkit.delivery.abandoned import abandoned
 from streamkit.delivery.connection import WRITE_SECONDS, reset_connection
 from streamkit.delivery.outflow import FOREVER, NOBODY_READS, PIECE_BYTES, Outflow
-from streamkit.delivery.sending import SEND_FLAGS, send_at_once
+from streamkit.delivery.sending import SEND_FLAGS, send_at_once, size_argument
 from streamkit.errors import TooManyStreams
+from streamkit.flow.pushed import PushedSource
+from streamkit.flow.pushed_chunks import PushedChunks
+from streamkit.flow.stream import Tally
 from streamkit.flow.stream_threads import stream_threads
 
 LINGER_SECONDS: Final = 2.0  # gunicorn lingers 2 s, nginx 5 s between reads
@@ -34,8 +38,25 @@ log: Final = logging.getLogger("streamkit")
 class Loop(Protocol):
     """What a connection asks of its event loop."""
 
-    def ready(self, connection: DetachedConnection) -> None:
-        """Give `connection` a turn (`advance`) soon. Any thread."""
+    waiting: deque[DetachedConnection]
+    """Connections with something to do; any thread may append, and calls `wake` then if the loop is `sleeping`."""
+    sleeping: bool
+    event: object
+    event_bytes: bytes
+    event_size: int
+    event_argument: Any
+    framed_event: bytes
+    framed_size: int
+    framed_argument: Any
+    """The event that was sent last, its bytes and their number (and that as an argument of `send_at_once`), and the
+    same framed as a chunk: thousands send the same one after another. The loop's thread."""
+
+    def wake(self) -> None:
+        """Have it look at `waiting`. Any thread; never blocks."""
+        ...
+
+    def frame_event(self, event: object) -> bool:
+        """Make `event` the one that was sent last; False if it is no event with bytes of its own. The loop's thread."""
         ...
 
     def watch(self, connection: DetachedConnection, *, writing: bool) -> None:
@@ -51,15 +72,19 @@ class Loop(Protocol):
         ...
 
 
-class DetachedConnection:
+class DetachedConnection(Tally):
     """A detached stream. See the file's head for who calls what."""
 
     __slots__ = (
         "_chunked",
+        "_chunks",
+        "_ended",
         "_loop",
+        "_opening",
         "_progress_at",
         "_received",
         "_socket",
+        "_source",
         "_unsent",
         "_woken",
         "deadline",
@@ -71,12 +96,18 @@ class DetachedConnection:
     def __init__(
         self, loop: Loop, sock: socket.socket, outflow: Outflow, opening: bytes, *, chunked: bool
     ) -> None:
+        super().__init__(outflow.stream.tally)
         self._loop = loop
         self._socket = sock
+        # A pushed source whose events go out as they come, and its chunks; None while anything else has to be seen to.
+        self._source: PushedSource | None = None
+        self._chunks: PushedChunks[bytes] | None = None
         self.descriptor = sock.fileno()
         self.outflow: Outflow | None = outflow  # None once the stream is released
         self._chunked = chunked
-        self._unsent: bytes | memoryview = opening
+        self._opening = opening
+        self._unsent: bytes | memoryview = b""
+        self._ended = False  # the last byte of the answer is sent, or the next to be
         self._progress_at = monotonic()
         self._received = 0
         self._woken = False
@@ -87,7 +118,15 @@ class DetachedConnection:
         """Have the connection take its turn. Any thread; never blocks."""
         if not self._woken:
             self._woken = True
-            self._loop.ready(self)
+            loop = self._loop
+            loop.waiting.append(self)
+            if loop.sleeping:
+                loop.wake()
+
+    def interrupt(self) -> None:
+        """The stream is told to stop: have that seen to. Any thread; never blocks."""
+        self._source = None
+        self.wake()
 
     # -- the loop's thread --------------------------------------------------------------------------------------
 
@@ -96,43 +135,84 @@ class DetachedConnection:
         outflow = self.outflow
         assert outflow is not None
         outflow.stream.delivery = "detached"
+        outflow.stream.tally = self
         self._loop.watch(self, writing=False)
-        outflow.stream.call_on_cancel(self.wake)
+        outflow.stream.call_on_cancel(self.interrupt)
         outflow.chunks.notify(self.wake)
-        self.on_writable()
+        opening, self._opening = self._opening, b""
+        if self._send(opening):
+            self._advance(monotonic())
 
-    def advance(self) -> None:
-        """Send what is due and can be sent now."""
+    def advance(self, now: float) -> None:
+        """Send what is due and can be sent `now`."""
         self._woken = False
-        outflow = self.outflow
-        if outflow is None:
-            return
-        if self._unsent:
-            if outflow.stream.outcome in NOBODY_READS:
-                self._abort()
-            return
-        for _ in range(TURN_PIECES):
-            piece = outflow.step(0.0)
-            if piece is None:
-                self._end()
+        source = self._source
+        if source is not None:
+            items = source.take()
+            loop = self._loop
+            if (
+                len(items) == 1
+                and not source.finished
+                and (items[0] is loop.event or loop.frame_event(items[0]))
+            ):
+                # The path of one event to thousands: nothing else is touched, because memory is what it costs.
+                data = loop.framed_event if self._chunked else loop.event_bytes
+                size = loop.framed_size if self._chunked else loop.event_size
+                argument = loop.framed_argument if self._chunked else loop.event_argument
+                taken = send_at_once(self.descriptor, data, argument, SEND_FLAGS)  # type: ignore[misc]
+                self.chunks += 1
+                self.events += 1
+                self.bytes += loop.event_size
+                self.last_write = now
+                if taken != size:
+                    self._source = None
+                    self._send_rest(data, taken)
                 return
+            self._source = None
+            assert self._chunks is not None
+            self._advance(now, self._chunks.chunk_of(items))
+        elif self.outflow is not None:
+            if not self._unsent:
+                self._advance(now)
+            elif self.outflow.stream.outcome in NOBODY_READS:
+                self._abort()
+
+    def _advance(self, now: float, chunk: bytes = b"") -> None:
+        """Send `chunk`, if it was taken already, and what comes after it."""
+        outflow = self.outflow
+        assert outflow is not None
+        piece = outflow.accept(chunk) if chunk else outflow.step(0.0)
+        for _ in range(TURN_PIECES):
             if not piece:
                 break
-            if not self._send(b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece):
+            data = b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece
+            outflow.sent(len(piece), now)
+            if not self._send(data):
                 return
-            outflow.sent(len(piece))
+            piece = outflow.step(0.0)
         else:
-            self.wake()
+            self.wake()  # others first
+            return
+        if piece is None:
+            self._end()
+            return
         self.deadline = wake_at = outflow.wake_at
         if wake_at < self.scheduled:
             self._loop.schedule(self, wake_at)
+        if outflow.steady and send_at_once is not None:
+            self._chunks = outflow.chunks  # type: ignore[assignment]
+            self._source = outflow.chunks.source  # type: ignore[attr-defined]
 
     def _send(self, data: bytes) -> bool:
-        """Send `data`; False if the connection had no room for all of it, or is gone."""
+        """Send `data`; False if there is no room for all of it, or the client is gone."""
         size = len(data)
-        taken = -1 if send_at_once is None else send_at_once(self.descriptor, data, size, SEND_FLAGS)
-        if taken == size:
-            return True
+        taken = -1
+        if send_at_once is not None:
+            taken = send_at_once(self.descriptor, data, size_argument(size), SEND_FLAGS)
+        return taken == size or self._send_rest(data, taken)
+
+    def _send_rest(self, data: bytes, taken: int) -> bool:
+        """Keep the rest of `data`, of which `taken` bytes are sent; -1: the call failed, so it is made again."""
         if taken < 0:
             try:
                 taken = self._socket.send(data)
@@ -141,9 +221,9 @@ class DetachedConnection:
             except OSError:
                 self._gone()
                 return False
+            if taken == len(data):
+                return True
         self._unsent = memoryview(data)[taken:]
-        if not self._unsent:
-            return True
         self._hold()
         return False
 
@@ -169,10 +249,10 @@ class DetachedConnection:
                     self._hold()
                 return
         self._loop.watch(self, writing=False)
-        if self.outflow is not None and self.outflow.over:
+        if self._ended:
             self._linger()
-        else:
-            self.advance()
+        elif self.outflow is not None:
+            self._advance(monotonic())
 
     def on_readable(self) -> None:
         """The client has left, or says something that nobody will answer."""
@@ -195,7 +275,9 @@ class DetachedConnection:
             outflow.stream.end("too_slow")
             self._abort()
         else:
-            self.advance()
+            if self.last_write is not None:
+                outflow.put_off_heartbeat(self.last_write)
+            self._advance(monotonic())
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
@@ -203,6 +285,7 @@ class DetachedConnection:
         """The stream is over: terminate the body if it is complete, and only then."""
         outflow = self.outflow
         assert outflow is not None
+        self._ended = True
         if outflow.stream.outcome in NOBODY_READS or (outflow.error is not None and outflow.framing.resets):
             self._abort()
         elif outflow.error is not None or not self._chunked or self._send(b"0\r\n\r\n"):
@@ -253,6 +336,7 @@ class DetachedConnection:
     def _release(self) -> None:
         """Let go of the stream. Never blocks: callbacks of the user run elsewhere."""
         outflow, self.outflow = self.outflow, None
+        self._source = self._chunks = None
         if outflow is None:
             return
         stream = outflow.stream

@@ -1,8 +1,8 @@
 """The event loop: one thread a process that owns every detached connection.
 
 Law of this file
-- The thread starts with the first connection, and again in a forked process with its first one. It is a daemon; an
-  `atexit` function drains the streams and waits `EXIT_SECONDS` for the last bytes.
+- The thread starts with the first connection, and again in a forked process with its first one. It is a daemon: at exit
+  the registry of streams drains them, and a stream is gone from there when its last byte is with the kernel.
 - Other threads reach it through two deques (new connections, connections with something to do) and one byte in a pipe,
   and only while it sleeps. They wait for nothing here, and it waits for nothing but `select`.
 - It runs no user's code but a pushed source's `take`, which must not block, and encoders.
@@ -11,7 +11,6 @@ Law of this file
 
 from __future__ import annotations
 
-import atexit
 import heapq
 import itertools
 import logging
@@ -23,22 +22,22 @@ import time
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from streamkit.delivery import descriptors
 from streamkit.delivery.detached import DetachedConnection
 from streamkit.delivery.outflow import FOREVER, Outflow
+from streamkit.delivery.sending import size_argument
 from streamkit.delivery.takeover import Answer
-from streamkit.flow.stream import streams
+from streamkit.formats.event_stream import ServerSentEvent
 
-EXIT_SECONDS: Final = 1.0  # a supervisor that stops a worker expects it to be gone soon
 TURNS_AT_ONCE: Final = 256  # between two looks at the sockets: about 2 ms
 
 log: Final = logging.getLogger("streamkit")
 
 
 class EventLoop:
-    """See the file's head. `adopt`, `ready` and `len()` are for any thread."""
+    """See the file's head. `adopt`, `wake` and `len()` are for any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # held while the thread is started, nothing more
@@ -52,16 +51,21 @@ class EventLoop:
     def _reset(self) -> None:
         self._lock = threading.Lock()
         self._running = False
-        self._sleeping = False
+        self.sleeping = False
         self._new: deque[DetachedConnection] = deque()
-        self._ready: deque[DetachedConnection] = deque()
+        self.waiting: deque[DetachedConnection] = deque()
+        self.event: object = None
+        self.event_bytes = self.framed_event = b""
+        self.event_size = self.framed_size = 0
+        self.event_argument: Any = None
+        self.framed_argument: Any = None
         self._connections = {}
         self._timers: list[tuple[float, int, DetachedConnection]] = []
         self._numbers = itertools.count()
 
     def _after_fork(self) -> None:
         """The connections are the parent's; as long as a child held them too, their clients would see no end."""
-        connections = list(self._connections.values())
+        connections = [*self._connections.values(), *self._new]
         selector, self._selector = self._selector, None
         pipe, self._pipe = self._pipe, (-1, -1)
         self._reset()
@@ -82,17 +86,12 @@ class EventLoop:
         """Send `answer`, then what `outflow` gives, and close. The non-blocking socket is the loop's from now on."""
         self._start()
         self._new.append(DetachedConnection(self, sock, outflow, answer.data, chunked=answer.chunked))
-        self._wake()
+        self.wake()
 
-    def ready(self, connection: DetachedConnection) -> None:
-        """Give `connection` a turn soon."""
-        self._ready.append(connection)
-        if self._sleeping:
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._sleeping:
-            self._sleeping = False
+    def wake(self) -> None:
+        """Have it look at what is new and what is waiting. Never blocks."""
+        if self.sleeping:
+            self.sleeping = False
             try:
                 os.write(self._pipe[1], b"\0")
             except BlockingIOError:
@@ -111,16 +110,7 @@ class EventLoop:
             threading.Thread(
                 target=self._run, args=(self._selector,), name="streamkit-loop", daemon=True
             ).start()
-            atexit.register(self._at_exit, os.getpid())
             self._running = True
-
-    def _at_exit(self, process: int) -> None:
-        if process != os.getpid():
-            return
-        streams.drain()
-        deadline = monotonic() + EXIT_SECONDS
-        while monotonic() < deadline and any(c.outflow is not None for c in list(self._connections.values())):
-            time.sleep(0.005)  # at exit, once a process, for a second at most: not worth a condition
 
     # -- the loop's thread --------------------------------------------------------------------------------------
 
@@ -134,12 +124,12 @@ class EventLoop:
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
         # First the flag, then the look: whoever adds something now sees the flag and writes the byte.
-        self._sleeping = True
+        self.sleeping = True
         timeout: float | None = 0.0
-        if not self._ready and not self._new:
+        if not self.waiting and not self._new:
             timeout = max(0.0, self._timers[0][0] - monotonic()) if self._timers else None
         events = selector.select(timeout)
-        self._sleeping = False
+        self.sleeping = False
         for key, mask in events:
             connection: DetachedConnection | None = key.data
             if connection is None:
@@ -152,23 +142,50 @@ class EventLoop:
             connection = self._new.popleft()
             self._connections[connection.descriptor] = connection
             _call(connection, connection.start)
-        ready = self._ready
-        for _ in range(min(len(ready), TURNS_AT_ONCE)):
-            connection = ready.popleft()
-            _call(connection, connection.advance)
+        waiting = self.waiting
+        if waiting:
+            now = monotonic()
+            for _ in range(min(len(waiting), TURNS_AT_ONCE)):
+                connection = waiting.popleft()
+                try:
+                    connection.advance(now)
+                except Exception:
+                    _failed(connection)
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
             self._run_timers(monotonic())
+        if not self.waiting:
+            self.event = None  # it may be large, and nobody may send it again
 
     def _run_timers(self, now: float) -> None:
         timers = self._timers
+        due = []  # first all, then one by one: what is scheduled meanwhile has its turn later
         while timers and timers[0][0] <= now:
-            _, _, connection = heapq.heappop(timers)
+            due.append(heapq.heappop(timers))
+        for when, _, connection in due:
+            if when != connection.scheduled:
+                continue  # it was called forward since, and has an earlier entry
             connection.scheduled = FOREVER
             if connection.deadline <= now:
                 _call(connection, connection.on_deadline)
             elif connection.deadline < FOREVER:  # it was put off since
                 self.schedule(connection, connection.deadline)
+
+    def frame_event(self, event: object) -> bool:
+        """Encode `event` and frame it as one chunk (RFC 9112 section 7.1), once for all that send it now.
+
+        False if it is none, but something else that a framing has to look at.
+        """
+        if not isinstance(event, ServerSentEvent):
+            return False
+        self.event = event
+        self.event_bytes = wire = event.encode()
+        self.event_size = len(wire)
+        self.event_argument = size_argument(len(wire))
+        self.framed_event = framed = b"%x\r\n%b\r\n" % (len(wire), wire)
+        self.framed_size = len(framed)
+        self.framed_argument = size_argument(len(framed))
+        return True
 
     def watch(self, connection: DetachedConnection, *, writing: bool) -> None:
         """Watch for readability, and for room to write or not."""
@@ -181,27 +198,34 @@ class EventLoop:
             self._selector.modify(connection.descriptor, events, connection)
 
     def schedule(self, connection: DetachedConnection, deadline: float) -> None:
-        """Look at `connection.deadline` at `deadline`. One entry a connection: later deadlines are seen to then."""
-        if deadline < connection.scheduled:
-            connection.scheduled = deadline
-            heapq.heappush(self._timers, (deadline, next(self._numbers), connection))
+        """Look at `connection.deadline` at `deadline`. One entry a connection counts: later deadlines are seen then."""
+        if deadline >= connection.scheduled:
+            return
+        connection.scheduled = deadline
+        if len(self._timers) > 8 + 2 * len(self._connections):  # most entries do not count any more
+            self._timers = [entry for entry in self._timers if entry[0] == entry[2].scheduled]
+            heapq.heapify(self._timers)
+        heapq.heappush(self._timers, (deadline, next(self._numbers), connection))
 
     def forget(self, connection: DetachedConnection) -> None:
         """The socket is about to be closed."""
         assert self._selector is not None
-        if self._connections.pop(connection.descriptor, None) is not None:
+        connection.scheduled = FOREVER
+        self._connections.pop(connection.descriptor, None)
+        if connection.descriptor in self._selector.get_map():
             self._selector.unregister(connection.descriptor)
-        if len(self._timers) > 64 + 2 * len(self._connections):  # mostly of connections that are closed
-            self._timers = [entry for entry in self._timers if entry[2].deadline < FOREVER]
-            heapq.heapify(self._timers)
 
 
 def _call(connection: DetachedConnection, method: Callable[[], object]) -> None:
     try:
         method()
     except Exception:
-        log.exception("a detached connection failed")
-        connection.abort()
+        _failed(connection)
+
+
+def _failed(connection: DetachedConnection) -> None:
+    log.exception("a detached connection failed")  # noqa: LOG004 - called by handlers alone
+    connection.abort()
 
 
 event_loop: Final = EventLoop()

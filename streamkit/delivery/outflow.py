@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
-from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError
+from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError, SubscriberTooSlow
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
+from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.rate import Allowance
 from streamkit.flow.stream import Stream
 
@@ -50,6 +51,7 @@ class Outflow:
         "_limits",
         "_not_before",
         "_rest",
+        "_special",
         "chunks",
         "content_length",
         "error",
@@ -87,6 +89,7 @@ class Outflow:
         if limits.max_duration is not None:
             self._expires_at = now + limits.max_duration * random.uniform(0.8, 1.0)
         self._not_before = 0.0
+        self._special = False  # something comes before the next chunk: see `_step_specially`
         # Whether a chunk goes out as it is: nothing is counted against a limit or a promise.
         self.plain = limits.max_bytes is None and limits.allowance is None and content_length is None
 
@@ -117,21 +120,20 @@ class Outflow:
 
         Whoever sends a piece calls `sent` with its length.
         """
-        if self.over:
-            return None
-        outcome = self.stream.outcome
-        if self._not_before and outcome is None:
-            if monotonic() < min(self._not_before, self._expires_at):
-                return b""
-            self._not_before = 0.0
-        if self._rest and outcome not in NOBODY_READS:  # a record that was begun is sent whole
-            return self._piece()
-        if outcome is not None:
-            return self._end_early()
+        if self._special or self.stream.outcome is not None:
+            if self.over:
+                return None
+            piece = self._step_specially()
+            if piece is not None or self.over:
+                return piece
         try:
             chunk = self.chunks.take(until)
         except BaseException as error:
             return self._fail(error)
+        return self.accept(chunk)
+
+    def accept(self, chunk: bytes) -> bytes | None:
+        """What of `chunk`, the newest of the chunks, goes out now, as `step` says it."""
         if chunk:
             return chunk if self.plain and len(chunk) <= self.piece_bytes else self._checked(chunk)
         if self.chunks.finished:
@@ -143,10 +145,38 @@ class Outflow:
             return self.framing.heartbeat
         return b""
 
-    def sent(self, size: int) -> None:
-        """Count a piece of `size` bytes as sent now."""
-        self.stream.sent(size)
-        self._beat_at = monotonic() + self._heartbeat
+    def _step_specially(self) -> bytes | None:
+        """What comes before the next chunk: an end, a wait, the rest of the last one. None if nothing does."""
+        outcome = self.stream.outcome
+        if self._not_before and outcome is None:
+            if monotonic() < min(self._not_before, self._expires_at):
+                return b""
+            self._not_before = 0.0
+        if self._rest and outcome not in NOBODY_READS:  # a record that was begun is sent whole
+            return self._piece()
+        self._special = False
+        return None if outcome is None else self._end_early()
+
+    @property
+    def steady(self) -> bool:
+        """Whether each event goes out by itself as it comes: nothing is held back, limited, or over."""
+        return (
+            self.plain and not self._special and isinstance(self.chunks, PushedChunks) and self.chunks.steady
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to send until the source calls: what it had is taken, and it has not ended."""
+        return not self._special and self.chunks.calls and not self.chunks.finished
+
+    def sent(self, size: int, now: float) -> None:
+        """Count a piece of `size` bytes as sent `now` (time.monotonic())."""
+        self.stream.sent(size, now)
+        self._beat_at = now + self._heartbeat
+
+    def put_off_heartbeat(self, now: float) -> None:
+        """Something was sent `now`."""
+        self._beat_at = now + self._heartbeat
 
     def _checked(self, chunk: bytes) -> bytes | None:
         stream, max_bytes = self.stream, self._limits.max_bytes
@@ -159,6 +189,7 @@ class Outflow:
         if self.content_length is not None and total > self.content_length:
             return self._fail(self._wrong_length(total))
         self._rest = memoryview(chunk)
+        self._special = True
         return self._piece()
 
     def _piece(self) -> bytes | None:
@@ -210,6 +241,9 @@ class Outflow:
             self.stream.outcome is not None
         ):  # it was told to stop before: that is the reason, this its consequence
             return self._end_early()
+        if isinstance(error, SubscriberTooSlow):  # its client comes back, and resumes by its last id
+            self.stream.end("too_slow")
+            return self._end_early()
         self.stream.end("failed", error)
         return self._last_words(self.framing.failed(error), error)
 
@@ -227,5 +261,5 @@ class Outflow:
         return self._last_words(self.framing.failed(reason), reason)
 
     def _last_words(self, words: bytes, error: BaseException | None) -> bytes | None:
-        self.over, self.error = True, error
+        self.over, self.error, self._special = True, error, True
         return words or None

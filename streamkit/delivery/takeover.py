@@ -117,7 +117,7 @@ class Takeover:
 
 def lent_descriptor(environ: Mapping[str, Any]) -> int | None:
     """The descriptor of this request's connection, if it can be taken over; else None, and the reason in the log."""
-    reason = ""
+    level = logging.WARNING
     sock = next((environ[key] for key in _SOCKETS if key in environ), None)
     if str(environ.get("SERVER_PROTOCOL", "")).startswith("HTTP/2"):
         reason = "HTTP/2 carries many requests on one connection"
@@ -127,6 +127,7 @@ def lent_descriptor(environ: Mapping[str, Any]) -> int | None:
         return uwsgi_descriptor(environ)
     elif sock is None:
         reason = f"{environ.get('SERVER_SOFTWARE') or 'this server or test client'} does not lend its socket"
+        level = logging.INFO  # known to whoever chose the server
     elif type(sock) is not socket.socket:
         reason = f"the connection is a {type(sock).__name__}, not a plain socket (TLS within the server?)"
     elif sock.fileno() < 0:
@@ -135,7 +136,7 @@ def lent_descriptor(environ: Mapping[str, Any]) -> int | None:
         return None  # a matter of this request alone
     else:
         return sock.fileno()
-    name_obstacle(reason)
+    name_obstacle(reason, level)
     return None
 
 
@@ -149,11 +150,11 @@ def _has_pipelined(environ: Mapping[str, Any]) -> bool:
     return bool(buffer is not None and hasattr(buffer, "getvalue") and buffer.getvalue())
 
 
-def name_obstacle(reason: str) -> None:
+def name_obstacle(reason: str, level: int = logging.WARNING) -> None:
     """Log why streams stay on the server's threads, each reason once a process."""
     if reason not in _named:
         _named.add(reason)
-        log.warning("streams hold a thread of the server each, because %s", reason)
+        log.log(level, "streams hold a thread of the server each, because %s", reason)
 
 
 def read_answer(written: bytes, opening: bytes, content_length: int | None, coding: str | None) -> Answer:

@@ -73,7 +73,7 @@ class Batches(Chunks[Frame]):
                 self.finished = True
         except BaseException as error:
             self.finished, self.error = True, error
-        self._stream.events += len(frames) - extra
+        self._stream.produced += len(frames) - extra
         try:
             return framing.join(frames)
         except BaseException as error:

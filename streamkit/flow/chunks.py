@@ -23,6 +23,8 @@ class Chunks(ABC, Generic[Frame]):
     """
 
     due_at = float("inf")
+    calls = False
+    """Whether, after a `take`, `notify`'s function is called for whatever comes next, more of the same included."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The rows of a DB-API cursor (PEP 249), in batches, as a source.
+"""The rows of a DB-API cursor (PEP 249) or an SQLAlchemy result, in batches, as a source.
 
 Law of this file
 - The thread that iterates owns the cursor and closes it; the connection belongs to whoever opened it.
@@ -21,12 +21,10 @@ BATCH_ROWS: Final = 500
 
 
 class Cursor(Protocol):
-    """What is needed of a DB-API cursor. `connection`, optional in PEP 249, is used where it is there."""
+    """What is needed of a cursor, beside a way to tell its columns (see `column_names`).
 
-    @property
-    def description(self) -> Any:
-        """None, or one sequence a column whose first item is the name."""
-        ...
+    `connection`, optional in PEP 249, is used where it is there.
+    """
 
     def fetchmany(self, size: int, /) -> Sequence[Any]:
         """The next rows, `size` at most; empty at the end."""
@@ -53,10 +51,10 @@ class CursorRows:
         self._fetching = False
         self._cancelled = threading.Event()
         self._first: Sequence[Any] | None = None
-        description = cursor.description
-        if description is None:
-            description = self._fetch_for_description()
-        self.columns: list[str] = [column[0] for column in description]
+        names = column_names(cursor)
+        if names is None:
+            names = self._fetch_for_names()
+        self.columns = names
         self._iterator = self._rows()
 
     def __iter__(self) -> Iterator[Any]:
@@ -80,28 +78,30 @@ class CursorRows:
         """
         with self._lock:
             self._cancelled.set()
-            connection = getattr(self._cursor, "connection", None)
+            # What SQLAlchemy makes of a result has the driver's own cursor inside.
+            cursor = getattr(self._cursor, "cursor", self._cursor)
+            connection = getattr(cursor, "connection", None)
             if self._fetching and isinstance(connection, sqlite3.Connection):
                 try:
                     connection.interrupt()
                 except sqlite3.ProgrammingError:  # closed by its owner: nothing runs on it any more
                     pass
 
-    def _fetch_for_description(self) -> Any:
+    def _fetch_for_names(self) -> list[str]:
         # A server-side cursor (psycopg2's named ones) does not know its columns before the first fetch.
         cause: Exception | None = None
         try:
             self._first = self._cursor.fetchmany(1)
         except Exception as error:  # every driver has its own exception for "no result set"
             cause = error
-        description = self._cursor.description
-        if description is None:
+        names = column_names(self._cursor)
+        if names is None:
             raise ValueError(
                 "the cursor has no result set: execute a SELECT before handing it over"
             ) from cause
         if cause is not None:
             raise cause
-        return description
+        return names
 
     def _fetch(self, size: int) -> Sequence[Any]:
         with self._lock:
@@ -135,8 +135,6 @@ class CursorRows:
 
 
 class _ClosedCursor:
-    description: Any = None
-
     def fetchmany(self, size: int, /) -> Sequence[Any]:
         return ()
 
@@ -147,17 +145,34 @@ class _ClosedCursor:
 _CLOSED: Final = _ClosedCursor()
 
 
+def is_cursor(thing: object) -> bool:
+    """Whether this is a DB-API cursor or an SQLAlchemy result: something for `cursor_rows`."""
+    if isinstance(thing, type) or not hasattr(thing, "fetchmany"):
+        return False
+    return hasattr(thing, "description") or callable(getattr(thing, "keys", None))
+
+
+def column_names(cursor: Any) -> list[str] | None:
+    """The names of a cursor's columns; None while it does not know them, or has no result set."""
+    if hasattr(cursor, "description"):  # DB-API: a sequence for each column, whose first item is its name
+        return None if cursor.description is None else [str(column[0]) for column in cursor.description]
+    try:
+        return list(map(str, cursor.keys()))  # SQLAlchemy
+    except Exception:  # its own error for an INSERT or a result that was closed
+        return None
+
+
 def cursor_rows(cursor: Cursor, *, batch: int = BATCH_ROWS) -> CursorRows:
-    """The rows of an executed DB-API cursor: `sqlite3`, psycopg, mysqlclient, Django's, ...
+    """The rows of an executed DB-API cursor (`sqlite3`, psycopg, mysqlclient, Django's) or of an SQLAlchemy result.
 
     batch: rows a `fetchmany`, 500 by default; the first one asks for a single row, so that it goes out at
     once. Between two batches comes the item `FLUSH`. `.columns` holds the column names. `close()` closes the
     cursor, not the connection.
 
     A driver may still hold the whole result in memory: with psycopg and MySQL drivers use a server-side
-    cursor.
+    cursor, with SQLAlchemy `connection.execution_options(stream_results=True)`.
 
-    Raises ValueError when the cursor has no result set (`description` is None) or `batch` is below 1. Its
+    Raises ValueError when the cursor has no result set or `batch` is below 1. Its
     methods other than `cancel` belong to one thread; `sqlite3` insists that it be the one that made the
     connection.
     """

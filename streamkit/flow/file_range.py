@@ -1,39 +1,35 @@
-"""A part of a file as a source: blocks in order, and never fewer bytes than were promised in silence."""
+"""Parts of a file as a source: ranges of it in order, with text between them where there are several."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import BinaryIO, Final
+from collections.abc import Iterator, Sequence
 
-# 64 to 256 KiB reads are the fastest without sendfile; 8 KiB cost three times the CPU.
-BLOCK_BYTES: Final = 256 * 1024
+from streamkit.flow.byte_sources import ByteSource
 
 
-class FileRange:
-    """The bytes from `start` up to `stop` of `file`, which it owns. Raises OSError when the file has become shorter."""
+class FileParts:
+    """The body of a file response. It owns `source`; `pieces` may be replaced until iteration begins.
 
-    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
-        self.file = file
-        self.start = start
-        self.stop = stop
+    pieces: in order, either bytes to send or a half-open `(start, stop)` of the source. Raises OSError when the file
+    has become shorter than that.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        self.pieces: Sequence[bytes | tuple[int, int]] = [(0, source.size)]
 
     def __iter__(self) -> Iterator[bytes]:
-        self.file.seek(self.start)
-        position = self.start
-        while position < self.stop:
-            block = self.file.read(min(BLOCK_BYTES, self.stop - position))
-            if not block:
-                raise truncated(position, self.stop)
-            position += len(block)
-            yield block
+        for piece in self.pieces:
+            if isinstance(piece, bytes):
+                yield piece
+            else:
+                yield from self.source.blocks(*piece)
+
+    def single(self) -> tuple[int, int] | None:
+        """The one range that is all there is to send, or None."""
+        piece = self.pieces[0] if len(self.pieces) == 1 else None
+        return piece if isinstance(piece, tuple) else None
 
     def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-def truncated(position: int, promised: int) -> OSError:
-    """The error of a file that became shorter while it was sent."""
-    return OSError(
-        f"the file ends at byte {position}, {promised} were promised: it was truncated while it was sent"
-    )
+        """Close the source."""
+        self.source.close()

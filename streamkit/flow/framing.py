@@ -27,6 +27,11 @@ class Framing(Protocol[Frame]):
     @property
     def resets(self) -> bool: ...
 
+    @property
+    def keeps_frames(self) -> bool:
+        """Whether the frame of an item that has an `encode` method is now always what that returns."""
+        ...
+
     def head(self) -> Frame:
         """What is sent before the first item, at once; empty where there is nothing."""
         ...

@@ -168,12 +168,12 @@ class Pump(Chunks[Frame]):
             frames = self._frames
             frames.append(frame)
             self._size = size = self._size + len(frame)
-            self._stream.events += 1
+            self._stream.produced += 1
             if size < self._flush_bytes and 1 < len(frames) < QUEUE_FRAMES:
                 return not self._stopped  # the usual row of many: nothing is due, nobody needs to know
             if len(frames) == 1:
                 self._oldest = monotonic()
-            if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or self._stream.events == 1:
+            if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or self._stream.produced == 1:
                 self._due = True
             self._tell()
             while self._is_full() and not self._stopped:

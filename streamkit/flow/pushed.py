@@ -26,6 +26,14 @@ class PushedSource(ABC):
 
     finished: bool = False
     error: BaseException | None = None
+    wake: Callable[[], object]
+    """What `start` was given. A source that calls it from here, not from a copy, is told when it changes hands: that
+    is one call less for each event of each stream."""
+
+    @property
+    def local(self) -> bool:
+        """Whether it hears of nothing but what happens in this process."""
+        return False
 
     def resume_after(self, last_event_id: str | None) -> None:  # noqa: B027 - most sources cannot resume
         """Begin after the event with this id, what a client gave back as `Last-Event-ID`. Called before `start`, if

@@ -9,7 +9,7 @@ Law of this file
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from time import monotonic
 from typing import Any
@@ -23,6 +23,8 @@ from streamkit.flow.stream import Stream
 
 class PushedChunks(Chunks[Frame]):
     """What a `PushedSource` gives, framed."""
+
+    calls = True
 
     def __init__(
         self,
@@ -39,6 +41,7 @@ class PushedChunks(Chunks[Frame]):
         self._stream = stream
         self._context = context
         self._opening = True
+        self._special = True  # something comes before what the source has: the head, a wait, the end
         # Set by whoever wakes, waited for by the sending thread; None once the event loop sends.
         self._woken: threading.Event | None = threading.Event()
         self._wake: Callable[[], object] = self._woken.set
@@ -54,7 +57,12 @@ class PushedChunks(Chunks[Frame]):
         return self.source
 
     def _call(self) -> None:
-        self._wake()
+        wake = self._wake
+        wake()
+        if (
+            wake is not self._wake
+        ):  # `notify` came in between: what was just called is asked by nobody any more
+            self._wake()
 
     def ready(self, until: float, *, opened_only: bool = False) -> bool:
         """Wait until there is something to take; `start` has opened the source."""
@@ -67,49 +75,72 @@ class PushedChunks(Chunks[Frame]):
 
     def take(self, until: float) -> bytes:
         """What the source has ready; the head with the first. Waits until `until` if nothing is."""
-        framing = self._framing
-        frames: list[Frame] = []
-        if self._opening:
-            self._opening = False
-            head = framing.head()
-            if head:
-                return framing.join([head])
-        if self.finished or self.source is None:
-            return b""
-        woken = self._woken
-        if woken is not None:
-            if not self._wait(until):
-                return b""
-            woken.clear()
         source = self.source
+        if self._special or source is None:
+            if self._opening:
+                self._opening = False
+                self._special = self._woken is not None
+                head = self._framing.head()
+                if head:
+                    return self._framing.join([head])
+            if self.finished or source is None:
+                return b""
+            if self._woken is not None:
+                if not self._wait(until):
+                    return b""
+                self._woken.clear()
+        items = source.take()
+        if (
+            len(items) == 1 and not source.finished
+        ):  # the very object, so that what goes to thousands is framed once
+            item = items[0]
+            if item is not FLUSH:
+                frame = self._framing.encode(item)
+                if isinstance(frame, bytes):
+                    self._stream.produced += 1
+                    return frame
+        return self.chunk_of(items)
+
+    def chunk_of(self, items: Sequence[object]) -> bytes:
+        """Frame what was just taken from the source, and see whether that was its last."""
+        source = self.source
+        assert source is not None
+        frames: list[Frame] = []
+        encode = self._framing.encode
         try:
-            for item in source.take():
-                if item is not FLUSH:
-                    frames.append(framing.encode(item))  # noqa: PERF401 - a failing item keeps those before it
-            self._stream.events += len(frames)
+            try:
+                for item in items:
+                    if item is not FLUSH:
+                        frames.append(encode(item))  # noqa: PERF401 - a failing item keeps those before it
+            finally:
+                self._stream.produced += len(frames)
             if source.finished:
-                self.finished, self.error = True, source.error
+                self.finished, self.error, self._special = True, source.error, True
                 if self.error is None and self._stream.outcome is None:
-                    frames.append(framing.tail())
+                    frames.append(self._framing.tail())
         except BaseException as error:  # what came before it is sent all the same
-            self.finished, self.error = True, error
-        if len(frames) == 1:
-            frame = frames[0]
-            if isinstance(frame, bytes):
-                return frame  # the very object, so that one that goes to thousands is framed once
-        return framing.join(frames) if frames else b""
+            self.finished, self.error, self._special = True, error, True
+        return self._framing.join(frames) if frames else b""
 
     def notify(self, wake: Callable[[], object]) -> None:
         """Call `wake()` instead of waiting in `take`."""
         woken, self._woken = self._woken, None
+        self._special = self._opening or self.finished
         self._wake = wake
+        if self.source is not None:
+            self.source.wake = wake
         if woken is not None and woken.is_set():
             wake()
+
+    @property
+    def steady(self) -> bool:
+        """Whether nothing but items comes from the source now, and an event's frame is the event's own."""
+        return not self._special and self._framing.keeps_frames
 
     def abandon(self) -> None:
         """Close the source, which does not wait."""
         source, self.source = self.source, None
-        self.finished = True
+        self.finished = self._special = True
         if source is not None:
             self._context.run(source.close)
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterat
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from streamkit.flow.cursor_rows import cursor_rows
+from streamkit.flow.cursor_rows import cursor_rows, is_cursor
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -215,11 +215,7 @@ def _is_function(items: object) -> bool:
     kind = type(items)
     if hasattr(kind, "__iter__") or hasattr(kind, "__next__"):
         return False  # an iterable that happens to be callable is an iterable
-    return callable(items) and not (_is_cursor(items) or _is_queue(items) or _is_file(items))
-
-
-def _is_cursor(items: object) -> bool:
-    return not isinstance(items, type) and hasattr(items, "fetchmany") and hasattr(items, "description")
+    return callable(items) and not (is_cursor(items) or _is_queue(items) or _is_file(items))
 
 
 def _is_asynchronous(items: object) -> bool:
@@ -250,7 +246,7 @@ def _is_text_file(items: object) -> bool:
 def _source_of(items: Any, what: str, called: str) -> Source[Any]:
     if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or _is_asynchronous(items):
         raise TypeError(_refusal(items, what, called))
-    if _is_cursor(items):  # before the next line: a pyodbc cursor has next, close and cancel as well
+    if is_cursor(items):  # before the next line: a pyodbc cursor has next, close and cancel as well
         return cursor_rows(items)
     if hasattr(type(items), "__next__") and hasattr(items, "close") and hasattr(items, "cancel"):
         source: Source[Any] = items

@@ -6,11 +6,12 @@ Law of this file
   writes the line to the log. It is reached when every party (the thread that produces, the thread that sends) has
   called `leave()`, and runs on the thread of the last one, so no callback ever runs beside a producer at work. A
   party that may not wait for a user's code (the event loop) says who runs it instead.
-- The counters have one writer each: `events` belongs to the producing thread, the others to the sending one.
+- The counters have one writer each: `produced` belongs to the producing thread, the tally to the sending one.
 """
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import os
@@ -21,14 +22,39 @@ from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context, ContextVar
 from typing import Final, Literal
 
+from streamkit.errors import Draining
+
 Outcome = Literal["completed", "failed", "client_gone", "too_slow", "expired", "drained"]
 State = Literal["opening", "streaming", "ending", "ended"]
 DeliveredBy = Literal["threaded", "detached"]
+
+EXIT_SECONDS: Final = 1.0  # a supervisor that stops a worker expects it to be gone soon
 
 log: Final = logging.getLogger("streamkit")
 
 _numbers = itertools.count(1)
 current: ContextVar[Stream | None] = ContextVar("streamkit_stream", default=None)
+
+
+class Tally:
+    """What was sent on one stream. Written by whoever sends, which is why the event loop's connections are tallies
+    themselves: one object less to reach for each event of each stream.
+
+    last_write: time.monotonic(), None before the first. events: those that were sent without being counted before.
+    """
+
+    __slots__ = ("bytes", "chunks", "events", "last_write")
+
+    chunks: int
+    events: int
+    bytes: int
+    last_write: float | None
+
+    def __init__(self, before: Tally | None = None) -> None:
+        self.chunks = before.chunks if before is not None else 0
+        self.events = before.events if before is not None else 0
+        self.bytes = before.bytes if before is not None else 0
+        self.last_write = before.last_write if before is not None else None
 
 
 class Stream:
@@ -55,20 +81,18 @@ class Stream:
         "_parties",
         "_releases",
         "_started",
-        "bytes",
-        "chunks",
         "delivery",
         "error",
-        "events",
         "first_byte_delay",
         "id",
         "kind",
-        "last_write",
         "opened",
         "outcome",
         "path",
         "peer",
+        "produced",
         "state",
+        "tally",
     )
 
     def __init__(self, kind: str, environ: Mapping[str, object], context: Context) -> None:
@@ -80,11 +104,9 @@ class Stream:
         self.peer = _peer(environ)
         self.opened = time.time()
         self._started = time.monotonic()
-        self.chunks = 0
-        self.events = 0
-        self.bytes = 0
+        self.produced = 0
+        self.tally = Tally()
         self.first_byte_delay: float | None = None
-        self.last_write: float | None = None  # time.monotonic()
         self.state: State = "opening"
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
@@ -105,14 +127,35 @@ class Stream:
         """Seconds since the stream was opened."""
         return time.monotonic() - self._started
 
-    def sent(self, size: int) -> None:
-        """Count one chunk of `size` bytes, handed to the server now. Called by the sending thread alone."""
-        self.last_write = time.monotonic()
-        if not self.chunks:
-            self.first_byte_delay = self.last_write - self._started
+    @property
+    def chunks(self) -> int:
+        """Chunks that were handed to the server, or sent."""
+        return self.tally.chunks
+
+    @property
+    def bytes(self) -> int:
+        """Bytes in these chunks."""
+        return self.tally.bytes
+
+    @property
+    def events(self) -> int:
+        """Items taken from the producer."""
+        return self.produced + self.tally.events
+
+    @property
+    def last_write(self) -> float | None:
+        """When the last chunk was sent (time.monotonic()), or None."""
+        return self.tally.last_write
+
+    def sent(self, size: int, now: float | None = None) -> None:
+        """Count one chunk of `size` bytes, sent `now` (time.monotonic()). Called by the sending thread alone."""
+        tally = self.tally
+        tally.last_write = now = time.monotonic() if now is None else now
+        if not tally.chunks:
+            self.first_byte_delay = now - self._started
             self.state = "streaming"
-        self.chunks += 1
-        self.bytes += size
+        tally.chunks += 1
+        tally.bytes += size
 
     def as_dict(self) -> dict[str, object]:
         """The record as JSON values: durations in seconds, `last_write` as seconds ago."""
@@ -274,31 +317,44 @@ class Stream:
 
 
 class Streams:
-    """The streams of this process that live now: iterate, `len()`, `get(id)`, `current()`. Thread-safe."""
+    """The streams of this process that live now: iterate, `len()`, `get(id)`, `current()`. Thread-safe.
+
+    At exit those that are left are drained, for `EXIT_SECONDS` at most.
+    """
 
     def __init__(self) -> None:
-        # Owned for the length of one dictionary operation; nothing is called under it.
-        self._lock = threading.Lock()
-        self._live: dict[str, Stream] = {}
+        self._forget()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """After a fork the streams are the parent's; so may the lock have been."""
-        self._lock = threading.Lock()
-        self._live = {}
+        # Owned for the length of one dictionary operation; nothing is called under it. Whoever drains waits on it.
+        self._changed = threading.Condition(threading.Lock())
+        self._live: dict[str, Stream] = {}
+        self._exit_registered = False
+        self.closing = False
+        """Whether the process is about to end: new streams are refused then (see `drain`)."""
 
     def _add(self, stream: Stream) -> None:
-        with self._lock:
+        """Raises Draining when the process is about to end."""
+        with self._changed:
+            if self.closing:
+                raise Draining("this process is stopping, and opens no stream any more")
             self._live[stream.id] = stream
+            register = not self._exit_registered
+            self._exit_registered = True
+        if register:
+            atexit.register(self._at_exit, os.getpid())
         stream._write_first_line()
 
     def _remove(self, stream: Stream) -> None:
-        with self._lock:
+        with self._changed:
             self._live.pop(stream.id, None)
+            self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Stream]:
-        with self._lock:
+        with self._changed:
             live = list(self._live.values())
         return iter(live)
 
@@ -317,9 +373,32 @@ class Streams:
         for stream in self:
             stream.end("drained")
 
+    def wait_until_empty(self, seconds: float) -> bool:
+        """Wait until no stream lives, for `seconds` at most; whether that is so."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._live, seconds)
+
+    def _at_exit(self, process: int) -> None:
+        if process == os.getpid():
+            drain(EXIT_SECONDS)
+
     def current(self) -> Stream | None:
         """The stream whose producer this code runs in (its generator, its `write` function), or None elsewhere."""
         return current.get()
+
+
+def drain(seconds: float = 1.0) -> int:
+    """End every stream of this process because it is about to stop, and wait until they have, `seconds` at most.
+
+    Event streams say `retry:` (1 to 5 s, at random) and end cleanly, so that their clients resume elsewhere; rows and
+    files are aborted; their producers are closed. From now on this process refuses new streams with Draining, which
+    clients see as 503, or as a `retry:`. Returns how many are left: those whose producer is blocked in somebody else's
+    code. Any thread, any number of times; not for signal handlers, since it takes locks.
+    """
+    streams.closing = True
+    streams.drain()
+    streams.wait_until_empty(seconds)
+    return len(streams)
 
 
 def _peer(environ: Mapping[str, object]) -> str:

@@ -5,27 +5,22 @@ Law of this file
   a worker waits only on its own inbox, for `IDLE_SECONDS`, then leaves.
 - The pool's lock is held for a few list operations, never while a task runs or a thread starts.
 - Workers are daemons, because a producer blocked for ever in somebody else's code must not keep a process from
-  ending. So that none dies with work in hand, an `atexit` function cancels every live stream and gives the
-  producers `EXIT_SECONDS` to close.
+  ending. So that none dies with work in hand, the registry of streams drains them at exit (see `stream`).
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Final
 
 from streamkit.errors import TooManyStreams
-from streamkit.flow.stream import streams
 
 MAXIMUM: Final = 1000  # threads a process; each costs about 33 KiB of memory and one entry of the scheduler
 IDLE_SECONDS: Final = 10.0  # long enough to be reused by the next burst, short enough to give memory back
-EXIT_SECONDS: Final = 1.0  # a supervisor that stops a worker expects it to be gone soon
 
 log: Final = logging.getLogger("streamkit")
 
@@ -47,7 +42,6 @@ class StreamThreads:
         self._lock = threading.Lock()
         self._idle: list[queue.SimpleQueue[Task]] = []
         self._count = 0
-        self._exit_registered = False
 
     def __len__(self) -> int:
         """Threads that exist, at work or idle."""
@@ -71,9 +65,6 @@ class StreamThreads:
                 )
             self._count += 1
             number = self._count
-            if not self._exit_registered:
-                self._exit_registered = True
-                atexit.register(self._at_exit)
         inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
         inbox.put(task)
         thread = threading.Thread(target=self._work, args=(inbox,), name=f"streamkit-{number}", daemon=True)
@@ -102,12 +93,6 @@ class StreamThreads:
             del task  # an idle thread keeps nothing of its last stream alive
             with self._lock:
                 self._idle.append(inbox)
-
-    def _at_exit(self) -> None:
-        streams.drain()
-        deadline = time.monotonic() + EXIT_SECONDS
-        while self.working and time.monotonic() < deadline:
-            time.sleep(0.005)  # at exit, once a process, for a second at most: not worth a condition
 
 
 stream_threads: Final = StreamThreads()

@@ -25,27 +25,19 @@ anything else               `str()`
 ==========================  =======================================================================
 """
 
+from __future__ import annotations
+
 import csv
-import dataclasses
-import datetime
-import decimal
-import re
-from collections.abc import Callable, Mapping, Sequence, Set
-from operator import attrgetter, itemgetter
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-__all__ = ["CSVEncoder", "guard_formula"]
+from streamkit.formats.csv_columns import CellsOf, Columns, ColumnSelection, is_sequence
+from streamkit.formats.formula_guard import guarded
+
+__all__ = ["CSVEncoder"]
 
 BYTE_ORDER_MARK = "\ufeff"
 """What Excel needs to read a file as UTF-8. `csv.reader` takes it for a part of the first name."""
-
-FORMULA_STARTS = frozenset("=+-@\t\r\n")
-"""First characters that make a spreadsheet calculate a cell (OWASP, "CSV Injection")."""
-
-_HARMLESS = frozenset(
-    {type(None), bool, int, float, decimal.Decimal, datetime.date, datetime.time, datetime.datetime}
-)
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 class _Line:
@@ -62,12 +54,15 @@ class CSVEncoder:
     position, so a wrong number of cells is a ValueError. Errors give the number of the row, from 1, the
     header not counted. Strings, bytes, sets, numbers and None are no rows: TypeError.
 
-    - `header`: a sequence of names is written as given; None (the default) takes the names from the first row
-      where it has some (keys, fields) and writes no header where it has none; False never writes one.
+    - `header`: a sequence of names is written as given; None (the default) takes the names from the cursor or from the
+      first row where it has some (keys, fields) and writes no header where it has none; False never writes one.
+    - `columns`: which columns, in this order: names, positions from 0 (for rows without names), or a mapping of names
+      to what the header calls them. What is not named is left out. None (the default) takes all, and then a row with
+      a name too many is refused like one with too few.
     - `dialect`: a `csv` dialect, by name or class. "excel" is RFC 4180; "excel-tab", "unix" or your own.
     - `bom`: begin with a UTF-8 byte order mark, for Excel; off by default, since other readers trip over it.
     - `guard_formulas`: put `'` before every text (also in the header) that a spreadsheet would calculate; see
-      `guard_formula`. Off by default because it changes data: a reader cannot tell a guard from a quote.
+      `formula_guard`. Off by default because it changes data: a reader cannot tell a guard from a quote.
     - `end_row`: the last row of a table that is complete, a sequence or a callable that takes the number of
       rows and returns one (or None for no row); it may have another width than the rest.
 
@@ -81,13 +76,14 @@ class CSVEncoder:
         bom: bool = False,
         guard_formulas: bool = False,
         end_row: Sequence[object] | Callable[[int], Sequence[object] | None] | None = None,
+        columns: Columns = None,
     ) -> None:
-        self._names = _checked_header(header)
+        self._columns = ColumnSelection(header, columns)
         self._write_header = header is not False
         self._dialect = dialect
         self._guard = guard_formulas
         if isinstance(end_row, str | bytes) or not (
-            end_row is None or callable(end_row) or _is_sequence(end_row)
+            end_row is None or callable(end_row) or is_sequence(end_row)
         ):
             raise TypeError(
                 f"end_row is {type(end_row).__name__}; give a sequence of cells, or a callable that takes the "
@@ -98,23 +94,21 @@ class CSVEncoder:
         self._write, self._terminator, self._escapes = _line_writer(dialect)
         self.rows = 0
         self._head: str | None = None
-        self._joined = (
-            0  # frames given to join() so far, less the head: the number of a row is its place here
-        )
+        # Frames given to join() so far, less the head: the number of a row is its place here.
+        self._joined = 0
         # The type and the width of rows that need no preparation. No row has type None: the first is prepared.
         self._kind: type | None = None
         self._width = 0
-        self._columns: tuple[str, ...] = ()  # what mappings and dataclasses are looked up by
-        self._cells_of: dict[type, Callable[[Any], Sequence[object]]] = {}
+        self._cells_of: dict[type, CellsOf] = {}
 
     @property
     def has_header(self) -> bool | None:
         """Whether the table has a header row; None while that depends on a first row not seen yet."""
         if not self._write_header:
             return False
-        if self._names is not None:
+        if self._columns.labels is not None:
             return True
-        return None if self._width == 0 else bool(self._columns)
+        return None if self._columns.width == 0 else False
 
     @property
     def content_type(self) -> str:
@@ -122,11 +116,15 @@ class CSVEncoder:
         known = {True: "; header=present", False: "; header=absent", None: ""}[self.has_header]
         return f"text/csv; charset=utf-8{known}"
 
+    def name_columns(self, names: Sequence[str]) -> None:
+        """What the source of the rows (a cursor) calls its columns; before `head`."""
+        self._columns.from_source(names)
+
     def head(self) -> str:
-        """What precedes the first row and is known without it: the byte order mark and a header that was given."""
+        """What precedes the first row and is known without it: the byte order mark and the header, if it is known."""
         text = self._start
-        if self._names is not None:
-            text += self._line(self._names, "the header")
+        if self._write_header and self._columns.labels is not None:
+            text += self._line(self._columns.labels, "the header")
         self._head = text
         return text
 
@@ -139,7 +137,7 @@ class CSVEncoder:
         if type(row) is not self._kind:
             return self._encode_prepared(row)
         if len(row) != self._width:  # type: ignore[arg-type]
-            raise self._wrong_width(row)
+            raise self._columns.wrong_width(row, self.rows + 1)
         try:
             line = self._write(row)
         except csv.Error as error:
@@ -156,7 +154,7 @@ class CSVEncoder:
         end_row = self._end_row(self.rows) if callable(self._end_row) else self._end_row
         if end_row is None:
             return ""
-        if not _is_sequence(end_row):
+        if not is_sequence(end_row):
             raise TypeError(f"end_row returned {type(end_row).__name__}; return a sequence of cells, or None")
         return self._line(end_row, "the end row")
 
@@ -177,74 +175,26 @@ class CSVEncoder:
     # ---- the slower road: the first row, and rows that have to become a sequence of cells
 
     def _encode_prepared(self, row: object) -> str:
-        before = "" if self.rows else self._begin(row)
+        number = self.rows + 1
+        before = ""
+        if not self.rows and self._columns.begin(row) and self._write_header:
+            before = self._line(self._columns.labels or (), "the header")
         cells_of = self._cells_of.get(type(row))
         if cells_of is None:
-            cells_of = self._cells_of[type(row)] = self._find_cells_of(row)
-        line = before + self._line(cells_of(row), f"row {self.rows + 1}")
-        if cells_of == self._same and not (self._guard or self._escapes or self._terminator):
-            self._kind = type(row)  # from here on rows of this type are written as they are
+            cells_of = self._cells_of[type(row)] = self._columns.cells_of(row, number)
+        line = before + self._line(cells_of(row, number), f"row {number}")
+        if cells_of == self._columns.as_it_is and not (self._guard or self._escapes or self._terminator):
+            self._kind, self._width = (
+                type(row),
+                self._columns.width,
+            )  # such rows are written as they are from here on
         self.rows += 1
         return line
-
-    def _begin(self, row: object) -> str:
-        """Take names and width from the first row; return the header line if it is to be written."""
-        derived = _column_names(row)
-        if derived is None and not _is_sequence(row):
-            raise self._not_a_row(row)
-        self._columns = self._names or derived or ()
-        self._width = len(self._columns) or len(cast("Sequence[object]", row))
-        if self._width == 0:
-            raise ValueError("row 1 has no cells; a row of a CSV table needs at least one")
-        if self._names or not self._write_header or derived is None:
-            return ""
-        return self._line(derived, "the header")
-
-    def _find_cells_of(self, row: object) -> Callable[[Any], Sequence[object]]:
-        """The function that makes cells in column order of any row of this row's type."""
-        by_name = isinstance(row, Mapping) or _is_dataclass(row)
-        if not by_name and not _is_sequence(row):
-            raise self._not_a_row(row)
-        if not by_name:
-            return self._same
-        if not self._columns:
-            raise TypeError(
-                f"row {self.rows + 1} is {type(row).__name__} but the rows before it had no names; give `header`, "
-                "or rows of one kind"
-            )
-        getter = itemgetter if isinstance(row, Mapping) else attrgetter
-        if not isinstance(row, Mapping):
-            self._check_names(dict.fromkeys(_column_names(row) or ()))
-        # With one name a getter returns the bare value, so it is asked for that name twice.
-        pick = cast("Callable[[Any], Sequence[object]]", getter(*self._columns, *self._columns[-1:]))
-        width = self._width
-
-        def cells_of_dataclass(row: Any) -> Sequence[object]:
-            return pick(row)[:width]
-
-        def cells_of_mapping(row: Any) -> Sequence[object]:
-            if len(row) != width:
-                self._check_names(row)
-            try:
-                cells = pick(row)[:width]
-            except KeyError:
-                self._check_names(row)
-                raise
-            if len(row) != width:  # a defaultdict has just invented what was missing
-                self._check_names(row)
-            return cells
-
-        return cells_of_mapping if isinstance(row, Mapping) else cells_of_dataclass
-
-    def _same(self, row: Any) -> Sequence[object]:
-        if len(row) != self._width:
-            raise self._wrong_width(row)
-        return cast("Sequence[object]", row)
 
     def _line(self, cells: Sequence[object], where: str) -> str:
         """Cells as one line, with every check; `where` names it in errors."""
         if self._guard:
-            cells = _guarded(cells)
+            cells = guarded(cells)
         try:
             line = self._write(cells)
         except csv.Error as error:
@@ -262,36 +212,6 @@ class CSVEncoder:
                     f"{where} has {type(cell).__name__} in cell {place}; CSV is text: decode it, or write it as "
                     "base64 or hex"
                 )
-
-    def _wrong_width(self, row: object) -> ValueError:
-        given = len(cast("Sequence[object]", row))
-        source = "the header" if self._names is not None else "row 1"
-        return ValueError(
-            f"row {self.rows + 1} has {given} cells; {self._width} are expected, as many as {source} has"
-        )
-
-    def _check_names(self, row: Mapping[Any, object]) -> None:
-        """Raise ValueError unless the keys of a row are the columns, each once."""
-        number, columns = self.rows + 1, list(self._columns)
-        missing = [name for name in columns if name not in row]
-        if missing:
-            raise ValueError(f"row {number} has no {missing[0]!r}; every row needs the columns {columns}")
-        unknown = [name for name in row if name not in columns]
-        if unknown:
-            raise ValueError(
-                f"row {number} has {unknown[0]!r}, which is no column; the columns are {columns}: name all of them "
-                "in `header`, or leave the key out"
-            )
-        if len(set(columns)) != len(columns):
-            raise ValueError(
-                f"the header names a column twice, {columns}; rows with names need each name once"
-            )
-
-    def _not_a_row(self, row: object) -> TypeError:
-        return TypeError(
-            f"row {self.rows + 1} is {type(row).__name__}; a row is a list, tuple, mapping or dataclass instance "
-            "(a single cell goes into a list of one)"
-        )
 
     def _refusal(self, where: str, error: csv.Error) -> ValueError:
         return ValueError(f"{where} cannot be written in the CSV dialect {self._dialect!r}: {error}")
@@ -312,36 +232,6 @@ class CSVEncoder:
         raise AssertionError("every frame can be encoded, but not all of them together")
 
 
-def guard_formula(cell: object) -> object:
-    """The cell with `'` before it if a spreadsheet would take it for a formula, else the cell itself.
-
-    That is: its text begins with `=`, `+`, `-`, `@`, TAB, CR or LF (OWASP, "CSV Injection") and it is no
-    number. Numbers and dates pass, and so does a text that is a plain numeric literal, such as `-5` or `+1.5e3`.
-    The change cannot be undone by a reader, who cannot tell it from a text that began with `'`.
-    """
-    kind = type(cell)
-    if kind in _HARMLESS:
-        return cell
-    # csv.writer takes a str subclass by its value and everything else by str().
-    text = cell if isinstance(cell, str) else str(cell)
-    if text[:1] in FORMULA_STARTS and not _NUMBER.fullmatch(text):
-        return f"'{text}"
-    return cell
-
-
-def _guarded(cells: Sequence[object]) -> Sequence[object]:
-    # Most rows need no guard: a look at first characters is cheaper than a call for every cell.
-    for cell in cells:
-        if type(cell) is str:
-            if cell[:1] in FORMULA_STARTS:
-                break
-        elif type(cell) not in _HARMLESS:
-            break
-    else:
-        return cells
-    return [guard_formula(cell) for cell in cells]
-
-
 def _line_writer(
     dialect: str | type[csv.Dialect] | csv.Dialect,
 ) -> tuple[Callable[[Any], str], str | None, bool]:
@@ -358,50 +248,3 @@ def _line_writer(
         write = csv.writer(_Line, dialect).writerow
         end = ""
     return cast("Callable[[Any], str]", write), end or None, given.escapechar is not None
-
-
-def _checked_header(header: Sequence[str] | bool | None) -> tuple[str, ...] | None:
-    if header is None or header is False:
-        return None
-    if isinstance(header, str | bytes | bool) or not _is_sequence(header):
-        raise TypeError(
-            f"header is {header!r}; give a list of column names, None to take them from the first row, or False "
-            "for none"
-        )
-    names = tuple(header)
-    if not names:
-        raise ValueError(
-            "header is empty; give at least one column name, None to derive it, or False for none"
-        )
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"header has {name!r}, which is {type(name).__name__}; column names are str")
-    return names
-
-
-def _column_names(row: object) -> tuple[str, ...] | None:
-    """The names that a row brings along, or None."""
-    if isinstance(row, Mapping):
-        return tuple(row)
-    if _is_dataclass(row):
-        return tuple(field.name for field in dataclasses.fields(cast("Any", row)))
-    fields = getattr(row, "_fields", None)  # named tuples, SQLAlchemy rows
-    if isinstance(fields, tuple):
-        return fields
-    keys = getattr(row, "keys", None)  # sqlite3.Row
-    if callable(keys) and _is_sequence(row):
-        return tuple(keys())
-    return None
-
-
-def _is_dataclass(row: object) -> bool:
-    return dataclasses.is_dataclass(row) and not isinstance(row, type)
-
-
-def _is_sequence(row: object) -> bool:
-    """Whether a row has cells in an order: sized, iterable, and neither text, bytes nor a set."""
-    if isinstance(row, tuple | list):
-        return True
-    if isinstance(row, str | bytes | bytearray | memoryview | Set | Mapping | type):
-        return False
-    return hasattr(row, "__len__") and hasattr(row, "__iter__")

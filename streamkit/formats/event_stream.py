@@ -237,6 +237,9 @@ class EventStreamEncoder:
         _refuse_none(item)
         if isinstance(item, (str, bytearray, memoryview)):
             return ServerSentEvent(item).encode()
+        item = _declared_event(item)
+        if isinstance(item, ServerSentEvent):
+            return item.encode()
         return f"data: {compact_json(item)}\n\n".encode()  # one line of ASCII
 
     def tail(self) -> bytes:
@@ -249,6 +252,7 @@ class EventStreamEncoder:
 
     def _encode_with_retry(self, item: object, retry: int) -> bytes:
         """Encode an item while `retry` waits for an event that can carry it."""
+        item = _declared_event(item)
         if isinstance(item, bytes):
             block = _checked_block(item)
             if not _HAS_DATA.search(block):
@@ -293,6 +297,12 @@ def _encode_carefully(text: object, event: object, id: object, retry: object, co
     if text is not None or event is not None or id is not None:
         lines.append("")
     return ("\n".join(lines) + "\n").encode()
+
+
+def _declared_event(item: object) -> object:
+    """The event that an instance of a declared event stands for (see `event_schema`); other items as they are."""
+    convert = getattr(type(item), "__server_sent_event__", None)
+    return item if convert is None else convert(item)
 
 
 def _with_line_feeds(text: str) -> str:

@@ -12,7 +12,7 @@ import enum
 import json
 import json.encoder
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
 
 
@@ -25,6 +25,8 @@ def json_default(value: object) -> object:
     | `datetime`, `date`, `time` | text in ISO 8601 |
     | `Decimal` | text, because a JSON number would lose digits in most readers |
     | `UUID` | text |
+    | a row with names: `sqlite3.Row`, SQLAlchemy's | an object of its columns |
+    | any other mapping | an object |
     | `Enum` member | its `.value` |
 
     Raises `TypeError` for any other type, and `ValueError` for a `Decimal` that is NaN or infinite.
@@ -45,6 +47,14 @@ def json_default(value: object) -> object:
         return str(value)
     if isinstance(value, uuid.UUID):
         return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    named = getattr(value, "_mapping", None)  # SQLAlchemy's Row
+    if isinstance(named, Mapping):
+        return dict(named)
+    keys = getattr(value, "keys", None)
+    if callable(keys) and hasattr(value, "__getitem__"):  # sqlite3.Row
+        return {key: value[key] for key in keys()}
     raise TypeError(
         f"a {type(value).__qualname__} cannot be sent as JSON: {_shortened(value)}; turn it into a str, int, "
         "float, bool, None, list, dict, dataclass, date, time, Decimal, UUID or Enum first"

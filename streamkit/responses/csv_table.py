@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamkit.flow.cursor_rows import column_names, is_cursor
+from streamkit.flow.table_rows import TableRows
 from streamkit.formats.content_disposition import content_disposition
+from streamkit.formats.csv_columns import Columns
 from streamkit.formats.csv_rows import CSVEncoder
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
@@ -24,6 +27,10 @@ class CSVFraming(CSVEncoder):
 
     heartbeat = None
     resets = True
+    keeps_frames = False
+
+    def finish(self) -> bytes:
+        return b""
 
     def failed(self, error: BaseException) -> bytes:
         return b""
@@ -35,12 +42,14 @@ class CSVFraming(CSVEncoder):
 class CSVResponse(StreamedResponse):
     """A CSV export: the first row at once, then chunks by size or age; constant memory.
 
-    rows: an iterable of sequences, mappings or dataclasses, a DB-API cursor that has executed its query, or a
-        callable that returns one. They are taken on the request's own thread, so a cursor opened in the view works.
-        What is raised before the first row is a real HTTP error; later the connection is aborted, never ended
-        cleanly.
+    rows: an iterable of sequences, mappings, dataclasses or named tuples, a cursor (DB-API, SQLAlchemy) that has
+        executed its query, or a callable that returns one. They are taken on the request's own thread, so a cursor
+        opened in the view works, and it is closed there. What is raised before the first row is a real HTTP error;
+        later the connection is aborted, never ended cleanly. A row of another width than the first is such an error.
     header: the column names. None takes them from the cursor, the keys or the fields of the first row; False writes
         none.
+    columns: which columns, in this order: names, positions from 0 for rows without names, or a mapping of names to
+        what the header calls them. None takes all.
     filename: makes it a download under this name (RFC 6266, any Unicode). None shows it in place.
     dialect: of the `csv` module. bom: a UTF-8 byte order mark, which Excel wants. guard_formulas: see CSVEncoder.
     end_row: a last row, or a function from the number of rows to one, as evidence that the table is complete.
@@ -58,31 +67,36 @@ class CSVResponse(StreamedResponse):
         dialect: Any = "excel",
         bom: bool = False,
         guard_formulas: bool = False,
-        end_row: Sequence[object] | Callable[[int], Sequence[object]] | None = None,
+        end_row: Sequence[object] | Callable[[int], Sequence[object] | None] | None = None,
+        columns: Columns = None,
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float | None = FLUSH_SECONDS,
         **options: Unpack[StreamOptions],
     ) -> None:
-        if header is None and getattr(rows, "fetchmany", None) is not None:
-            description = getattr(rows, "description", None)
-            if description:  # DB-API 2.0: a sequence per column, its name first
-                header = [str(column[0]) for column in description]
-        self._encoder = CSVFraming(
-            header=header, dialect=dialect, bom=bom, guard_formulas=guard_formulas, end_row=end_row
+        self._encoder = encoder = CSVFraming(
+            header=header,
+            dialect=dialect,
+            bom=bom,
+            guard_formulas=guard_formulas,
+            end_row=end_row,
+            columns=columns,
         )
+        names = column_names(rows) if is_cursor(rows) else None
+        if names is not None:  # most cursors know them at once, so that HEAD has the Content-Type of GET
+            encoder.name_columns(names)
         super().__init__(
             "csv",
-            self._encoder,
-            rows,
+            encoder,
+            TableRows(rows, encoder.name_columns),
             "rows",
-            content_type=self._encoder.content_type,
+            content_type=encoder.content_type,
             thread="request",
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
             **options,
         )
-        self._own_type = self.headers["Content-Type"] == self._encoder.content_type
+        self._own_type = self.headers["Content-Type"] == encoder.content_type
         generated_headers(self)
         if filename is not None:
             self.headers["Content-Disposition"] = content_disposition(filename)

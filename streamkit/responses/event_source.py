@@ -52,6 +52,11 @@ class EventStreamFraming(EventStreamEncoder):
         self._connected = connected
         self._on_error = on_error
 
+    @property
+    def keeps_frames(self) -> bool:
+        """Once `retry` is sent, an event has the same bytes in every stream."""
+        return self._retry is None
+
     def head(self) -> bytes:
         """The opening comment: the headers travel with it, so nothing waits for the first event."""
         opening = super().head()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from streamkit.flow.cursor_rows import is_cursor
 from streamkit.formats.json_array import JSONArrayEncoder
-from streamkit.formats.json_lines import JSONSeqEncoder, NDJSONEncoder
+from streamkit.formats.json_lines import ClosingRecord, JSONSeqEncoder, NDJSONEncoder
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
     FLUSH_SECONDS,
@@ -23,10 +24,14 @@ Dumps = Callable[[Any], "str | bytes"]
 
 
 class _AbortsOnFailure:
-    """Records that break off are aborted: no terminator, and no closing bracket."""
+    """Records that break off are aborted: no terminator, no closing record and no closing bracket."""
 
     heartbeat = None
     resets = True
+    keeps_frames = False
+
+    def finish(self) -> bytes:
+        return b""
 
     def failed(self, error: BaseException) -> bytes:
         return b""
@@ -50,10 +55,12 @@ class _JSONArrayFraming(_AbortsOnFailure, JSONArrayEncoder):
 class _JSONResponse(StreamedResponse):
     """The parameters that the three share.
 
-    items: an iterable, generator, callable or DB-API cursor of JSON values; dataclasses, dates, decimals and UUIDs
-        are encoded too; NaN is refused. What is raised before the first item is a real HTTP error; later the
-        connection is aborted, never ended cleanly.
-    dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`). Default: compact JSON.
+    items: an iterable, generator, callable or cursor (DB-API, SQLAlchemy) of JSON values; dataclasses, dates, decimals,
+        UUIDs and rows with names are encoded too; NaN is refused. What is raised before the first item is a real HTTP
+        error; later the connection is aborted, never ended cleanly.
+    dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`, `msgspec.json.encode`). Default: compact JSON.
+    closing_record: True ends a complete stream with `{"rows": n, "sha256": "..."}`: how many items, and the digest of
+        all bytes before that line. A function from these two makes a record of your own.
     flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
     options: see StreamOptions.
     delivery: "threaded" takes the items on the request's own thread.
@@ -69,18 +76,20 @@ class _JSONResponse(StreamedResponse):
         items: object,
         *,
         dumps: Dumps | None = None,
+        closing_record: ClosingRecord = False,
         flush_bytes: int = FLUSH_BYTES,
         flush_seconds: float | None = FLUSH_SECONDS,
         **options: Unpack[StreamOptions],
     ) -> None:
-        is_cursor = hasattr(items, "fetchmany") and hasattr(items, "description")
         super().__init__(
             self._kind,
-            type(self)._framing(dumps=dumps),
+            type(self)._framing(dumps=dumps, closing_record=closing_record),
             items,
             "items",
             content_type=self._mimetype,
-            thread="request" if is_cursor else self._thread,  # a cursor may belong to the thread that made it
+            thread="request"
+            if is_cursor(items)
+            else self._thread,  # a cursor may belong to the thread that made it
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from streamkit.delivery.body import Body
@@ -15,6 +15,7 @@ from streamkit.delivery.outflow import Limits
 from streamkit.errors import TooManyStreams
 from streamkit.flow.batches import Batches
 from streamkit.flow.chunks import Chunks
+from streamkit.flow.compressed import CompressedFraming
 from streamkit.flow.framing import Framing
 from streamkit.flow.limiter import Limiter
 from streamkit.flow.producer import Producer
@@ -26,6 +27,7 @@ from streamkit.flow.stream import Stream
 from streamkit.flow.writer import ChunkWriter, WriterPump
 from streamkit.formats.header_fields import check_header
 from streamkit.formats.last_event_id import last_event_id
+from streamkit.responses.compression import negotiate
 from streamkit.responses.early_errors import early_answer
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ class StreamOptions(TypedDict, total=False):
     limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
         function of the environ.
     max_rate: bytes a second; or a Rate, a Quota or several of them, which streams may share. None is off.
+    compress: whether a client that accepts it gets the stream compressed (gzip; brotli or zstd where installed), each
+        chunk readable at once. Not where the headers say `no-transform`, as those of event streams do.
     delivery: "auto" lets a long-lived stream leave the server's thread where the server lends its socket; "detached"
         asks the same of tables and files, whose producer then runs on a thread of its own; "threaded" keeps everything
         on the server's thread. STREAMKIT_DELIVERY=threaded in the environment keeps every stream on the server.
@@ -73,6 +77,7 @@ class StreamOptions(TypedDict, total=False):
     on_close: Callable[[Stream], object] | None
     limiter: Limiter | None
     limit_key: LimitKey
+    compress: bool
     delivery: Delivery
     status: int | str
     headers: Headers | None
@@ -123,6 +128,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         on_close: Callable[[Stream], object] | None = None,
         limiter: Limiter | None = None,
         limit_key: LimitKey = None,
+        compress: bool = False,
         delivery: Delivery = "auto",
         status: int | str = 200,
         headers: Headers | None = None,
@@ -142,6 +148,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             raise ValueError(
                 "this limiter has per_key, so it needs limit_key= (a text, or a function of the environ)"
             )
+        self._compress = compress
         self._limiter = limiter
         self._limit_key = limit_key
         producer = Producer(items, what)
@@ -149,11 +156,11 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         make: Callable[..., Chunks[Any]]
         self._source = items if isinstance(items, PushedSource) else None
         if self._source is not None:
-            make = partial(PushedChunks, self._source, framing)
+            make = partial(PushedChunks, self._source)
         elif write is not None:
-            make = partial(WriterPump, write, framing, **limits)  # type: ignore[arg-type]
+            make = partial(WriterPump, write, **limits)  # type: ignore[arg-type]
         else:
-            make = partial(Batches if thread == "request" else Pump, producer, framing, **limits)  # type: ignore[arg-type]
+            make = partial(Batches if thread == "request" else Pump, producer, **limits)  # type: ignore[arg-type]
         self._body = Body(
             kind,
             framing,
@@ -192,11 +199,26 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         `close()` on what is returned.
         """
         self._body.environ = environ
-        if self._source is not None:
-            self._source.resume_after(last_event_id(environ))
+        self._choose_coding(environ)
+        self._prepare_source(environ)
         self._admit(environ)
         self._body.open()
         return self._body
+
+    def _choose_coding(self, environ: Mapping[str, Any]) -> None:
+        """Compress for this request, if that was asked for and its client takes it. The headers are final by now."""
+        if self._compress:
+            coding = negotiate(self.headers, environ, self.status_code)
+            if coding is not None:
+                self._body.framing = CompressedFraming(self._body.framing, coding)
+
+    def _prepare_source(self, environ: Mapping[str, Any]) -> None:
+        """Tell a pushed source where its client was, and its owner where nobody will hear it."""
+        if self._source is None:
+            return
+        self._source.resume_after(last_event_id(environ))
+        if self._source.local and environ.get("wsgi.multiprocess"):
+            warn_of_local_source()
 
     def _admit(self, environ: Mapping[str, Any]) -> None:
         """Take a place in the limiter until the end of the stream. Raises TooManyStreams, after closing everything."""
@@ -222,6 +244,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body = self._body
         body.environ = environ
+        self._choose_coding(environ)
         if (
             environ.get("REQUEST_METHOD") == "HEAD"
             or self.status_code < 200
@@ -237,8 +260,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         length = self.headers.get("Content-Length")
         body.content_length = int(length) if length is not None else None
         body.coding = self.headers.get("Content-Encoding")
-        if self._source is not None:
-            self._source.resume_after(last_event_id(environ))
+        self._prepare_source(environ)
         try:
             self._admit(environ)
             body.open()
@@ -250,6 +272,15 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         self._before_start()
         start_response(self.status, list(self.get_wsgi_headers(environ).items()))
         return body
+
+
+@cache
+def warn_of_local_source() -> None:
+    """Say once that this server runs several processes."""
+    log.warning(
+        "a stream hears only what its own process publishes, and this server runs several: events of the others are"
+        ' missed; give the Hub a URL that they share, such as "sqlite:///events.db"'
+    )
 
 
 def may_detach() -> bool:

@@ -22,6 +22,7 @@ class ChunkFraming:
 
     heartbeat = None
     resets = True
+    keeps_frames = False
 
     def __init__(self, *, text: bool = False) -> None:
         self._text = text

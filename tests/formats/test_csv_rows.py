@@ -11,7 +11,8 @@ from collections import OrderedDict, defaultdict, namedtuple
 
 import pytest
 
-from streamkit.formats.csv_rows import CSVEncoder, guard_formula
+from streamkit.formats.csv_rows import CSVEncoder
+from streamkit.formats.formula_guard import guard_formula
 
 Point = namedtuple("Point", "x y")
 
@@ -25,6 +26,22 @@ class Place:
 @dataclasses.dataclass
 class Single:
     value: object
+
+
+@dataclasses.dataclass
+class LabelledPlace(Place):
+    @property
+    def label(self):
+        return self.name + "!"
+
+
+class Twice(tuple):
+    """A row of a join: two columns of one name."""
+
+    _fields = ("a", "a")
+
+    def __new__(cls):
+        return super().__new__(cls, (1, 2))
 
 
 def table(rows, **options):
@@ -191,6 +208,111 @@ def test_rows_that_are_refused(rule, rows, header, error, message):
     with pytest.raises(error, match=message):
         encoder.encode(rows[-1])
     assert encoder.rows == len(rows) - 1
+
+
+SELECTIONS = [
+    ("mapping", [{"a": 1, "b": 2, "c": 3}, {"c": 6, "b": 5, "a": 4}], ["c", "a"], "c,a\r\n3,1\r\n6,4\r\n"),
+    ("mapping, one column", [{"a": 1, "b": 2}, {"a": 3, "b": 4}], ["b"], "b\r\n2\r\n4\r\n"),
+    ("mappings that differ in the rest", [{"a": 1}, {"a": 2, "z": 3}], ["a"], "a\r\n1\r\n2\r\n"),
+    ("names and labels", [{"a": 1, "b": 2}], {"b": "B!", "a": "A, a"}, 'B!,"A, a"\r\n2,1\r\n'),
+    ("dataclass", [Place("x", 1), Place("y", 2)], ["size"], "size\r\n1\r\n2\r\n"),
+    ("dataclass, property", [LabelledPlace("x", 1)], ["label", "size"], "label,size\r\nx!,1\r\n"),
+    ("named tuple", [Point(1, 2), Point(3, 4)], ["y"], "y\r\n2\r\n4\r\n"),
+    ("a column twice", [Point(1, 2)], ["y", "x", "y"], "y,x,y\r\n2,1,2\r\n"),
+    ("positions", [(1, 2, 3), [4, 5, 6]], [2, 0], "3,1\r\n6,4\r\n"),
+    ("positions in rows with names", [Point(1, 2)], [1], "y\r\n2\r\n"),
+    ("positions, one", [("ab", "cd")], [1], "cd\r\n"),
+    ("no rows", [], ["a"], "a\r\n"),
+    ("no rows, positions", [], [0], ""),
+    ("mixed kinds", [{"x": 1, "y": 2, "z": 3}, Point(4, 5)], ["y", "x"], "y,x\r\n2,1\r\n5,4\r\n"),
+]
+
+
+@pytest.mark.parametrize(("rule", "rows", "columns", "text"), SELECTIONS, ids=[row[0] for row in SELECTIONS])
+def test_columns(rule, rows, columns, text):
+    assert table(rows, columns=columns) == text
+    body = text.partition("\r\n")[2] if text[:1].isalpha() else text
+    if rule != "names and labels" and not rule.startswith("positions, one"):
+        assert table(rows, columns=columns, header=False) == body
+
+
+def test_a_header_may_rename_what_columns_selects():
+    assert table([{"a": 1, "b": 2}], columns=["b", "a"], header=["B", "A"]) == "B,A\r\n2,1\r\n"
+    assert table([(1, 2, 3)], columns=[2], header=["third"]) == "third\r\n3\r\n"
+
+
+def test_columns_by_the_names_of_a_cursor():
+    encoder = CSVEncoder(columns=["c", "a"])
+    encoder.name_columns(["a", "b", "c"])
+    assert encoder.head() + encoder.encode((1, 2, 3)) + encoder.encode((4, 5, 6)) == "c,a\r\n3,1\r\n6,4\r\n"
+    with pytest.raises(ValueError, match="row 3 has 2 cells; 3 are expected"):
+        encoder.encode((1, 2))
+
+
+def test_the_names_of_a_cursor_make_the_header():
+    encoder = CSVEncoder()
+    encoder.name_columns(["a", "b"])
+    assert encoder.head() == "a,b\r\n"
+    assert encoder.has_header
+    assert encoder.encode((1, 2)) == "1,2\r\n"
+    with pytest.raises(ValueError, match="row 2 has 1 cells; 2 are expected, as many as the cursor has"):
+        encoder.encode((1,))
+    named = CSVEncoder(header=["A", "B"])
+    named.name_columns(["a", "b"])
+    assert named.head() == "A,B\r\n"
+    without = CSVEncoder(header=False)
+    without.name_columns(["a", "b"])
+    assert without.head() == ""
+
+
+WRONG_COLUMNS = [
+    ("missing", [{"a": 1}], ["a", "b"], ValueError, "row 1 has no 'b'; every row needs the columns"),
+    ("missing later", [{"a": 1}, {"b": 1}], ["a"], ValueError, "row 2 has no 'a'"),
+    ("invented", [{"a": 1}, defaultdict(int)], ["a"], ValueError, "row 2 lacks columns"),
+    ("dataclass", [Place("x", 1)], ["colour"], ValueError, "row 1 has no 'colour'"),
+    ("named tuple", [Point(1, 2)], ["z"], ValueError, "columns has 'z', but there is no column of this name"),
+    ("twice in the row", [Twice()], ["a"], ValueError, "columns has 'a', but there is 2 columns"),
+    ("no names", [(1, 2)], ["a"], ValueError, "the cells of row 1 have no names; give positions"),
+    ("too far", [(1, 2)], [2], ValueError, "columns has position 2, but row 1 has 2 cells"),
+    ("too narrow later", [(1, 2), (1,)], [0], ValueError, "row 2 has 1 cells; 2 are expected"),
+    ("positions in a mapping", [{"a": 1}], [0], TypeError, "row 1 is dict, whose cells have names"),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "columns", "error", "message"), WRONG_COLUMNS, ids=[row[0] for row in WRONG_COLUMNS]
+)
+def test_rows_without_the_columns(rule, rows, columns, error, message):
+    encoder = CSVEncoder(columns=columns)
+    for row in rows[:-1]:
+        encoder.encode(row)
+    with pytest.raises(error, match=message):
+        encoder.encode(rows[-1])
+
+
+@pytest.mark.parametrize(
+    ("columns", "error", "message"),
+    [
+        ([], ValueError, "columns is empty"),
+        ("ab", TypeError, "columns is 'ab'; give a list"),
+        (5, TypeError, "columns is 5"),
+        ([None], TypeError, "columns has None, which is NoneType"),
+        ([True], TypeError, "columns has True"),
+        ([-1], ValueError, "columns has -1; positions count from 0"),
+        ([0, "a"], TypeError, "mixes names and positions"),
+        ({"a": 5}, TypeError, "header has 5"),
+    ],
+)
+def test_columns_that_are_none(columns, error, message):
+    with pytest.raises(error, match=message):
+        CSVEncoder(columns=columns)
+
+
+def test_header_and_columns_of_one_length():
+    with pytest.raises(ValueError, match="header has 1 names and columns 2"):
+        CSVEncoder(columns=["a", "b"], header=["a"])
+    with pytest.raises(ValueError, match="without header"):
+        CSVEncoder(columns={"a": "A"}, header=["a"])
 
 
 def test_a_lone_surrogate_is_named_with_its_row():

@@ -3,7 +3,10 @@
 import dataclasses
 import datetime
 import functools
+import hashlib
 import json
+import sqlite3
+import types
 
 import pytest
 
@@ -191,3 +194,46 @@ def test_errors_of_dumps_keep_their_cause(kind):
 
     with pytest.raises(KeyError, match="inside dumps"):
         kind(broken).encode({})
+
+
+@every_encoder
+def test_rows_with_names_are_objects(kind):
+    connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
+    row = connection.execute("select 1 as a, null as b").fetchone()
+    connection.close()
+    encoder = kind()
+    assert b'{"a":1,"b":null}' in encoder.encode(row)
+    assert b'{"a":{"b":1}}' in encoder.encode(types.MappingProxyType({"a": types.MappingProxyType({"b": 1})}))
+
+
+@every_encoder
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a":-Infinity}', b"NaN"])
+def test_numbers_that_a_custom_dumps_writes(kind, text):  # RFC 8259 section 6
+    with pytest.raises(ValueError, match=r"record 1: dumps wrote -?(NaN|Infinity), which JSON does not have"):
+        kind(dumps=lambda record: text).encode(1)
+
+
+@every_encoder
+@pytest.mark.parametrize("text", ['"NaN"', '{"Infinity":"N"}', b'"-Infinity"', '"N"'])
+def test_words_that_only_look_like_numbers(kind, text):
+    expected = text if isinstance(text, bytes) else text.encode()
+    assert expected in kind(dumps=lambda record: text).encode(1)
+
+
+@every_encoder
+def test_the_closing_record_covers_the_lines_above(kind):
+    encoder = kind(dumps=lambda record: f'{{"n": {record}}}', closing_record=True)
+    frames = [encoder.head(), encoder.encode(1), encoder.encode(2), encoder.tail()]
+    *above, last = b"".join(frames).splitlines(keepends=True)
+    found = json.loads(last.strip(b"\x1e[]\n"))
+    assert found == {"rows": 2, "sha256": hashlib.sha256(b"".join(above)).hexdigest()}
+
+
+def test_a_record_that_was_refused_is_not_in_the_digest():
+    with_error, without = NDJSONEncoder(closing_record=True), NDJSONEncoder(closing_record=True)
+    for encoder in (with_error, without):
+        encoder.encode(1)
+    with pytest.raises(ValueError, match="record 2"):
+        with_error.encode(float("nan"))
+    assert with_error.tail() == without.tail()

@@ -355,7 +355,7 @@ def test_a_body_in_a_cycle_that_the_collector_finds_while_its_locks_are_held() -
     body.itself = body
     pump, stream = body._outflow.chunks, body.stream
     del body, response
-    with streams._lock, stream._lock, pump._lock:
+    with streams._changed, stream._lock, pump._lock:
         gc.collect()
     eventually(lambda: stream.state == "ended")
 

@@ -1,0 +1,71 @@
+"""The optional hooks: a worker that stops ends its streams at once, threaded ones too."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import eventually
+from tests.live_server import LiveServer, running
+
+pytest.importorskip("gunicorn")
+
+
+def open_streams(server: LiveServer, count: int, path: str) -> tuple[list[bytes], list[threading.Thread]]:
+    bodies: list[bytes] = []
+    readers = [threading.Thread(target=lambda: bodies.append(server.get(path)[1])) for _ in range(count)]
+    for reader in readers:
+        reader.start()
+    return bodies, readers
+
+
+@pytest.mark.parametrize("delivery", ["auto", "threaded"])
+def test_a_stopped_worker_drains_at_once(
+    delivery: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gunicorn waits for requests in its threads, here 5 s; with the hooks there are none to wait for."""
+    monkeypatch.setenv("STREAMKIT_DELIVERY", delivery)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn")
+    with running("gunicorn-gthread", tmp_path) as server:
+        bodies, readers = open_streams(server, 3, "/cancelled")
+        eventually(lambda: sum(stream["events"] for stream in server.state()["live"]) == 3)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        for reader in readers:
+            reader.join(20)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - began < 4.5, "the worker waited for its streams"
+        assert all(body.startswith(b":\ndata: first\n\nretry: ") for body in bodies)
+        assert len(bodies) == 3
+        assert "Traceback" not in server.log()
+
+
+def test_a_reload_moves_streams_to_the_new_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn")
+    with running("gunicorn-gthread", tmp_path) as server:
+        bodies, readers = open_streams(server, 2, "/cancelled")
+        eventually(lambda: sum(stream["events"] for stream in server.state()["live"]) == 2)
+        os.kill(server.process.pid, signal.SIGHUP)
+        for reader in readers:
+            reader.join(20)
+        assert all(b"retry: " in body for body in bodies)
+        eventually(lambda: server.state()["live"] == [])
+
+
+def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMKIT_DELIVERY", "threaded")
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn --max-requests 8")
+    with running("gunicorn-gthread", tmp_path) as server:
+        bodies, readers = open_streams(server, 1, "/cancelled")
+        eventually(lambda: server.log().count("Autorestarting") > 0 or bool(server.state()), seconds=20)
+        while "Autorestarting" not in server.log():
+            server.state()
+        for reader in readers:
+            reader.join(20)
+        assert bodies[0].endswith(b"\n")
+        assert b"retry: " in bodies[0]
