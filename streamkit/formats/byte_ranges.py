@@ -6,6 +6,8 @@ The law of this file:
   ignored and the whole file sent; an error is for one case alone, a valid set of which nothing overlaps the file.
 - Section 14.1.1: positions are ASCII digits, without sign, and may be larger than any file: a last position past
   the end is cut (14.1.2), so numbers are compared by length before they become `int`.
+- Section 17.15: a request may ask for the same bytes over and over. The number of ranges has a limit, and those that
+  overlap or touch are joined (15.3.7.2 allows it), so that no answer is longer than the file.
 - Positions on the wire are inclusive. Everywhere in Python they are a half-open `(start, stop)`, so that the
   length is `stop - start` and a range of one byte is nothing special.
 
@@ -29,14 +31,16 @@ _SPEC = re.compile(r"([0-9]*)-([0-9]*)")
 
 
 def parse_range(header: str, size: int) -> list[tuple[int, int]] | None:
-    """The ranges of a file that a Range header asks for, in its order, as `(start, stop)` with stop exclusive.
+    """The ranges of a file that a Range header asks for, as `(start, stop)` with stop exclusive.
 
     header: the value of the header. size: the length of the file in bytes.
 
+    They come in the order of the header. Ranges that overlap or touch are joined, at the place of the first of them,
+    so together they are never more than the file. Ranges outside the file are left out if another fits. A suffix
+    longer than the file is the whole file.
+
     None means ignore the header and send everything: another unit than bytes, invalid syntax, an empty file
-    (416 would be legal, but trips clients that send a Range with every request), more than `MAX_RANGES` ranges,
-    or several that add up to more than the file (section 17.15; Go and nginx do so too). Ranges outside the file
-    are left out if another fits. A suffix longer than the file is the whole file.
+    (416 would be legal, but trips clients that send a Range with every request), or more than `MAX_RANGES` ranges.
 
     Raises `RangeNotSatisfiable` if the set is valid and none fits; ValueError if `size` is negative.
     """
@@ -61,9 +65,19 @@ def parse_range(header: str, size: int) -> list[tuple[int, int]] | None:
             ranges.append((start, stop))
     if not ranges:
         raise RangeNotSatisfiable(header[:100], size)
-    if len(ranges) > 1 and sum(stop - start for start, stop in ranges) > size:
-        return None
-    return ranges
+    return _joined(ranges)
+
+
+def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same bytes without any of them twice; each joined range at the place of its first part."""
+    joined: list[tuple[int, int, int]] = []  # place, start, stop
+    for start, stop, place in sorted((start, stop, place) for place, (start, stop) in enumerate(ranges)):
+        if joined and start <= joined[-1][2]:
+            first_place, first_start, last_stop = joined[-1]
+            joined[-1] = (min(place, first_place), first_start, max(stop, last_stop))
+        else:
+            joined.append((place, start, stop))
+    return [(start, stop) for _, start, stop in sorted(joined)]
 
 
 def _half_open(first: str, last: str, size: int) -> tuple[int, int]:

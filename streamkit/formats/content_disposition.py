@@ -12,13 +12,16 @@ The law of this file:
 import unicodedata
 from urllib.parse import quote
 
-__all__ = ["content_disposition"]
+__all__ = ["content_disposition", "presentable_filename"]
 
 _ATTR_CHAR_SYMBOLS = "!#$&+-.^_`|~"
 """`attr-char` of RFC 8187 section 3.2.1, less letters and digits."""
 
 _NO_FALLBACK = frozenset('"%\\')
 """Printable ASCII that recipients read in more than one way inside a quoted string (RFC 6266 appendix D)."""
+
+_DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""The explicit directional formatting characters of UAX #9 section 2.1 to 2.5."""
 
 
 def content_disposition(filename: str, *, attachment: bool = True) -> str:
@@ -40,6 +43,20 @@ def content_disposition(filename: str, *, attachment: bool = True) -> str:
     if fallback != filename:
         value += f"; filename*=UTF-8''{quote(filename, safe=_ATTR_CHAR_SYMBOLS)}"
     return value
+
+
+def presentable_filename(filename: str) -> str:
+    """A name found on disk or in a store as one that `content_disposition` takes: never refused.
+
+    The last part of a path; control characters, lone surrogates (bytes that were no UTF-8) and the marks that turn the
+    direction of writing around (which make `gpj.exe` look like `exe.jpg`) become `_`; "download" if nothing is left.
+    """
+    last = filename.replace("\\", "/").rpartition("/")[2]
+    clean = "".join(
+        "_" if unicodedata.category(character) in {"Cc", "Cs"} or character in _DIRECTION_MARKS else character
+        for character in last
+    )
+    return "download" if clean.strip() in {"", ".", ".."} else clean
 
 
 def _check(filename: str) -> None:

@@ -1,153 +1,336 @@
-"""Files: conditional requests (RFC 9110 section 13), one byte range (section 14), constant memory."""
+"""Files: conditional requests (RFC 9110 section 13), byte ranges (section 14), constant memory.
+
+The law of this file: the file is opened when the response is made, and everything that is said about it (size, tags,
+dates) is of that open file. What is sent is decided when the request is known, in the call: first the variant
+(precompressed or not), then the answer (`file_answer`), then the way (the server's own `sendfile`, or blocks).
+"""
 
 from __future__ import annotations
 
-import io
+import logging
 import mimetypes
 import os
-import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from http import HTTPStatus
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from streamkit.delivery.file_wrapper import SentFile, file_wrapper
-from streamkit.errors import RangeNotSatisfiable
-from streamkit.flow.file_range import FileRange
-from streamkit.formats.byte_ranges import content_range, parse_range, unsatisfied_content_range
-from streamkit.formats.conditional import evaluate_preconditions, file_validators, if_range_matches
-from streamkit.formats.content_disposition import content_disposition
-from streamkit.formats.header_fields import http_date
+from streamkit.flow.byte_sources import ByteSource, FetchedRanges, FileObject, OpenFile, source_of_file
+from streamkit.flow.file_digests import file_digests
+from streamkit.flow.file_range import FileParts
+from streamkit.flow.growing_file import GrowingFile
+from streamkit.flow.open_file import NotServed
+from streamkit.formats.conditional import file_validators, if_range_matches, parse_etag
+from streamkit.formats.content_disposition import content_disposition, presentable_filename
+from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
+from streamkit.formats.file_answer import Representation, file_answer
+from streamkit.formats.header_fields import http_date, parse_http_date
+from streamkit.responses.directory import PathPlace, Refusal, open_variant, place_of
 from streamkit.responses.early_errors import early_answer
-from streamkit.responses.streamed import StreamedResponse, StreamOptions
-from streamkit.responses.streaming import ChunkFraming
+from streamkit.responses.streamed import StreamedResponse, StreamOptions, whole
+from streamkit.responses.streaming import ChunkFraming, generated_headers
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from streamkit.flow.byte_sources import RangeReader
+
+log: Final = logging.getLogger("streamkit")
+
+_LEFT_TO_SERVERS: Final = {"on_close", "limiter", "limit_key", "delivery", "status", "headers"}
+"""Options that hold for a file that the server sends by itself; every other one needs each block to pass here."""
+
 
 class FileResponse(StreamedResponse):
-    """A file, whole or the one range that was asked for.
+    """A file: whole, the ranges that were asked for, or nothing where the client has it already.
 
-    path_or_file: the path of a regular file, opened at once, or a seekable binary file object, which the response
-        closes.
+    path_or_file: the path of a regular file, opened at once; a seekable binary file object, sent from its first byte
+        and closed by the response; or a function `read_range(start, stop)` that fetches bytes from a store (see
+        `FetchedRanges`), together with `size`.
+    size: bytes; for a function, or for a file object that cannot tell.
     filename: the name in Content-Disposition. as_attachment: saved by a browser instead of shown, under `filename`
         or the path's own name.
     mimetype: None guesses it from the name, else application/octet-stream.
     etag: an entity tag with its quotes, perhaps weak (`W/"1"`). None makes one from the file's time, size and
         inode, False sends none.
     last_modified: seconds since the epoch. None takes the file's, False sends none.
+    directory: `path_or_file` is a name from a client beneath this directory, and cannot lead out of it; a name that
+        leads nowhere is answered with 404, one that may not be read with 403 (`status_code` says so at once).
+    follow_symlinks: whether links beneath `directory` are followed, wherever they lead. dotfiles: whether names that
+        begin with a dot are served.
+    precompressed: `page.html.br`, `.zst` or `.gz` beside `page.html` is sent to clients that accept it, unless it is
+        older. Not to a request for a range, whose positions are mostly meant in the file itself.
+    repr_digest: True answers Want-Repr-Digest (RFC 9530) with the SHA-256 or SHA-512 of the file, which reads it
+        once more the first time; a mapping such as `{"sha-256": b"..."}` gives digests that are known already.
+    follow: True streams a file that is still being written, on and on; a function says whether it still grows, and
+        the stream is complete when it says no. No length, no ranges, no validators.
     options: see StreamOptions.
 
-    Preconditions decide before ranges: 304 and 412 come first. Several ranges are answered with the whole file, as
-    RFC 9110 section 14.2 allows. Size and validators are those of the opened file; a file that shrinks while it is
-    sent ends as an abort, one that grows is sent as long as was promised. Raises FileNotFoundError,
-    PermissionError, IsADirectoryError; ValueError for what is no regular file.
+    Preconditions decide before ranges: 304 and 412 come first. A file that shrinks while it is sent ends as an abort,
+    one that grows is sent as long as was promised, one that is replaced or deleted as it was. Raises FileNotFoundError,
+    PermissionError, IsADirectoryError (for a path without `directory`, and for a directory that is not there);
+    ValueError for what is no regular file, and for parameters that do not go together.
     """
 
     def __init__(
         self,
-        path_or_file: str | os.PathLike[str] | BinaryIO,
+        path_or_file: str | os.PathLike[str] | BinaryIO | RangeReader,
         *,
+        size: int | None = None,
         filename: str | None = None,
         as_attachment: bool = False,
         mimetype: str | None = None,
         etag: str | bool | None = None,
         last_modified: float | bool | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        follow_symlinks: bool = False,
+        dotfiles: bool = False,
+        precompressed: bool = False,
+        repr_digest: bool | Mapping[str, bytes] = False,
+        follow: bool | Callable[[], object] = False,
         **options: Unpack[StreamOptions],
     ) -> None:
-        if etag is True or last_modified is True:
-            raise TypeError("etag and last_modified take a value, None for the file's own, or False for none")
-        file, name = _opened(path_or_file)
+        _check_validators(etag, last_modified)
+        self._given_etag = etag
+        self._given_time = last_modified
+        self._digests = _checked_digests(repr_digest)
+        self._place = place_of(path_or_file, directory, follow_symlinks, dotfiles)
+        self._precompressed = precompressed
+        self._follows = follow is not False
+        source = self._opened(path_or_file, size)
         try:
-            self._size, own_etag, own_time = _facts(file)
-            self._etag = own_etag if etag is None else (etag or None)
-            self._modified = own_time if last_modified is None else (int(last_modified) or None)
-            self._range = FileRange(file, 0, self._size)
-            name = name if filename is None else filename
+            name = filename or (_own_name(path_or_file) if self._place is None else self._place.name)
             if as_attachment and name is None:
-                raise ValueError("as_attachment needs filename=: this file object has no name to offer")
-            super().__init__(
-                "file",
-                ChunkFraming(),
-                self._range,
-                "chunks",
-                content_type=_content_type(name, mimetype),
-                thread="request",
-                wait_first=float("inf"),
-                flush_bytes=1,
-                flush_seconds=None,
-                **options,
-            )
-            if name is not None and (as_attachment or filename is not None):
-                self.headers["Content-Disposition"] = content_disposition(name, attachment=as_attachment)
+                raise ValueError("as_attachment needs filename=: what is sent has no name to offer")
+            if self._refusal is not None:
+                options = {**options, "status": self._refusal.status.value, "headers": None}
+                name, mimetype, as_attachment, filename = None, "text/plain", False, None
+            self._check_combination(source)
+            self._start(source, _content_type(name, mimetype), follow, options)
+            if as_attachment and name is not None and filename is None:
+                filename = presentable_filename(name)
+            if filename is not None:
+                self.headers["Content-Disposition"] = content_disposition(filename, attachment=as_attachment)
         except BaseException:
-            file.close()
+            source.close()
             raise
-        self.headers["Content-Length"] = str(self._size)
-        self.headers.setdefault("Accept-Ranges", "bytes")
+        # What `headers` says of the file is what conditions are compared with.
+        if self._given_etag is None and (given := self.headers.get("ETag")) is not None:
+            self._given_etag = parse_etag(given)
+        if self._given_time is None:
+            self._given_time = parse_http_date(self.headers.get("Last-Modified"))
+        if self._follows:
+            generated_headers(self)
+        elif self._refusal is not None:
+            self.headers["Content-Length"] = str(source.size)
+        else:
+            self.headers.setdefault("Accept-Ranges", "bytes")
+            self._describe()
+
+    def _opened(self, path_or_file: object, size: int | None) -> ByteSource:
+        self._refusal: Refusal | None = None
+        whole_or_empty(size)
+        if self._place is not None:
+            if size is not None:
+                raise ValueError("size is for a function or a file object; a path has its own")
+            try:
+                return self._place.open()
+            except NotServed:
+                self._refusal = Refusal(HTTPStatus.NOT_FOUND)
+            except PermissionError as error:
+                if isinstance(self._place, PathPlace):
+                    raise
+                log.warning("may not read %s beneath the directory that is served", ascii(error.filename))
+                self._refusal = Refusal(HTTPStatus.FORBIDDEN)
+            return FileObject(BytesIO(self._refusal.body), None)
+        if callable(path_or_file) and not hasattr(path_or_file, "read"):
+            if size is None:
+                raise ValueError("a function read_range(start, stop) needs size=, in bytes")
+            return FetchedRanges(path_or_file, size)
+        return source_of_file(path_or_file, size)
+
+    def _check_combination(self, source: ByteSource) -> None:
+        if self._refusal is not None:
+            return
+        if self._precompressed and self._place is None:
+            raise ValueError("precompressed looks for files beside a path; give the path")
+        if self._follows and not isinstance(source, OpenFile):
+            raise ValueError("follow needs a path, or a file that the operating system opened")
+        if self._follows and self._precompressed:
+            raise ValueError(
+                "a file that grows has no precompressed variant: leave out precompressed or follow"
+            )
+        if self._digests == ALGORITHMS and isinstance(source, FetchedRanges):
+            raise ValueError("repr_digest=True would fetch the whole object; give the digests that are known")
+
+    def _start(
+        self,
+        source: ByteSource,
+        content_type: str,
+        follow: bool | Callable[[], object],
+        options: StreamOptions,
+    ) -> None:
+        self._parts = FileParts(source)
+        self._coding: str | None = None
+        given = {name for name, value in options.items() if value not in (None, False)}
+        detached = options.get("delivery") == "detached"
+        self._left_to_server = given <= _LEFT_TO_SERVERS and not (self._follows or detached)
+        items: object = self._parts
+        if self._follows:
+            items = GrowingFile(cast("OpenFile", source), follow if callable(follow) else None)
+        super().__init__(
+            "file",
+            ChunkFraming(),
+            items,
+            "chunks",
+            content_type=content_type,
+            thread="own" if self._follows else "request",
+            wait_first=None if self._follows else float("inf"),
+            flush_bytes=1,
+            flush_seconds=None,
+            **options,
+        )
+
+    # -- what is sent -------------------------------------------------------------------------------------------
+
+    def _describe(self) -> None:
+        """The headers of the whole file, or of its variant, whichever is the source now."""
+        source = self._parts.source
+        own_etag, own_time = None, None
+        if source.facts is not None:
+            own_etag, own_time = file_validators(source.facts, time.time())
+        etag, modified = self._given_etag, self._given_time
+        self._etag = own_etag if etag is None else _with_coding(str(etag), self._coding) if etag else None
+        self._modified = own_time if modified is None else None if modified is False else int(modified)
+        self.headers["Content-Length"] = str(source.size)
         if self._etag is not None:
-            self.headers.setdefault("ETag", self._etag)
+            self.headers["ETag"] = self._etag
         if self._modified is not None:
-            self.headers.setdefault("Last-Modified", http_date(self._modified))
+            self.headers["Last-Modified"] = http_date(self._modified)
+        if self._precompressed:
+            self._vary("Accept-Encoding")
+        if self._coding is not None:
+            self.headers["Content-Encoding"] = self._coding
+
+    def _vary(self, name: str) -> None:
+        known = self.headers.get("Vary", "")
+        if name.lower() not in known.lower() and known.strip() != "*":
+            self.headers["Vary"] = f"{known}, {name}" if known else name
+
+    def _choose_variant(self, method: str, request: _RequestFields) -> None:
+        """Switch to the precompressed neighbour that this client wants, if there is one."""
+        assert self._place is not None
+        found = open_variant(self._place, self._parts.source, request.get("Accept-Encoding"))
+        if found is None:
+            return
+        original, before = self._parts.source, (self._etag, self._modified)
+        self._parts.source, self._coding = found
+        self._describe()
+        condition = request.get("If-Range")
+        if request.get("Range") is None or method != "GET":
+            original.close()
+        elif condition is not None and if_range_matches(condition, self._etag, None):
+            original.close()  # the rest of a download of this very variant
+        else:
+            # A client that asks for a range while accepting codings mostly means positions in the file itself.
+            self._parts.source.close()
+            self._parts.source, self._coding = original, None
+            self._etag, self._modified = before
+            del self.headers["Content-Encoding"]
+            self._describe()
+
+    def _decide(self, method: str, request: _RequestFields) -> None:
+        """The status, the pieces and their headers for this request."""
+        if self._precompressed:
+            self._choose_variant(method, request)
+        content_type = self.headers.get("Content-Type") or "application/octet-stream"
+        file = Representation(
+            self._parts.source.size,
+            content_type,
+            self._etag,
+            self._modified,
+            exact_dates=not self._precompressed,
+        )
+        answer = file_answer(method, request, file)
+        if answer.status in (200, 206):
+            self._add_digest(request)
+        self.status_code = answer.status
+        self._parts.pieces = answer.pieces
+        for name in answer.without:
+            del self.headers[name]
+        for name, value in answer.headers:
+            self.headers[name] = value
+        if answer.length is not None:
+            self.headers["Content-Length"] = str(answer.length)
+
+    def _add_digest(self, request: _RequestFields) -> None:
+        known = self._digests if isinstance(self._digests, Mapping) and self._coding is None else {}
+        available = known or (() if isinstance(self._digests, Mapping) else self._digests)
+        algorithm = wanted_digest(request.get("Want-Repr-Digest"), available)
+        if algorithm is None:
+            return
+        digest = known.get(algorithm) or file_digests.digest(self._parts.source, algorithm)
+        if digest is not None:
+            self.headers["Repr-Digest"] = repr_digest({algorithm: digest})
+
+    # -- how it is sent -----------------------------------------------------------------------------------------
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if self.status_code == 200:
-            self._decide(str(environ.get("REQUEST_METHOD", "GET")), environ)
-        wrapper = file_wrapper(environ)
+        if self._refusal is not None:
+            self._body.environ = environ
+            self.close()
+            return self._refusal.answer(environ)(environ, start_response)
+        method = str(environ.get("REQUEST_METHOD", "GET"))
+        if self.status_code == 200 and not self._follows:
+            try:
+                self._decide(method, _RequestFields(environ))
+            except BaseException as error:  # reading for a digest failed
+                self.close()
+                return _early(error, environ, start_response)
+        wrapper, piece = file_wrapper(environ), self._parts.single()
         if (
             wrapper is None
-            or self.status_code != 200
-            or environ.get("REQUEST_METHOD") != "GET"
+            or piece is None
+            or method != "GET"
+            or not self._left_to_server
+            or self.status_code not in (200, 206)
             or self.response is not self._body
-            or not _has_descriptor(self._range.file)
+            or self._parts.source.descriptor() is None
         ):
             return super().__call__(environ, start_response)
+        return self._hand_over(wrapper, piece, environ, start_response)
+
+    def _hand_over(
+        self,
+        wrapper: Callable[[SentFile, int], Iterable[bytes]],
+        piece: tuple[int, int],
+        environ: dict[str, Any],
+        start_response: Callable[..., Any],
+    ) -> Iterable[bytes]:
+        """Let the server send the one range that there is to send."""
         self._body.environ = environ
         try:
             self._admit(environ)
         except BaseException as error:
-            answer = early_answer(error, environ)
-            if answer is None:
-                raise
-            return answer(environ, start_response)
+            return _early(error, environ, start_response)
         stream, connection = self._body.hand_over()
         start_response(self.status, list(self.get_wsgi_headers(environ).items()))
-        return SentFile.wrapped(wrapper, self._range.file, self._size, stream, connection)
+        source = self._parts.source
+        descriptor = source.descriptor()
+        assert descriptor is not None
+        return SentFile(descriptor, *piece, source.close, stream, connection).wrapped(wrapper)
 
-    def _decide(self, method: str, environ: Mapping[str, Any]) -> None:
-        """The status, the range and their headers for this request, in the order of RFC 9110 section 13.2.2."""
 
-        request = _RequestFields(environ)
-        status = evaluate_preconditions(method, request, self._etag, self._modified)
-        if status == 304:
-            # 15.4.5: the headers that the 200 would have, but those that describe the content it does not send
-            for name in ("Content-Length", "Content-Type", "Content-Disposition"):
-                del self.headers[name]
-            self.status_code = status
-            return
-        if status != 200:
-            self._send_part(status, 0, 0)
-            return
-        header, condition = request.get("Range"), request.get("If-Range")
-        if header is None or method != "GET":  # 14.2: ranges are defined for GET only
-            return
-        if condition is not None and not if_range_matches(condition, self._etag, self._modified):
-            return
-        try:
-            ranges = parse_range(header, self._size)
-        except RangeNotSatisfiable:
-            self.headers["Content-Range"] = unsatisfied_content_range(self._size)
-            self._send_part(416, 0, 0)
-            return
-        if ranges is not None and len(ranges) == 1:
-            start, stop = ranges[0]
-            self.headers["Content-Range"] = content_range(start, stop, self._size)
-            self._send_part(206, start, stop)
-
-    def _send_part(self, status: int, start: int, stop: int) -> None:
-        self.status_code = status
-        self._range.start, self._range.stop = start, stop
-        self.headers["Content-Length"] = str(stop - start)
+def _early(
+    error: BaseException, environ: dict[str, Any], start_response: Callable[..., Any]
+) -> Iterable[bytes]:
+    """The answer to a failure before the first byte. Raises `error` where that is left to the server."""
+    answer = early_answer(error, environ)
+    if answer is None:
+        raise error
+    return answer(environ, start_response)
 
 
 class _RequestFields:
@@ -161,46 +344,40 @@ class _RequestFields:
         return value
 
 
-def _opened(path_or_file: str | os.PathLike[str] | BinaryIO) -> tuple[BinaryIO, str | None]:
-    """The open file and its name. Opened first and looked at then, so that both are of the same file."""
-    if not isinstance(path_or_file, (str, os.PathLike)):
-        if not (hasattr(path_or_file, "read") and hasattr(path_or_file, "seek")):
-            raise TypeError(f"FileResponse takes a path or a binary file, got {type(path_or_file).__name__}")
-        if isinstance(cast("object", path_or_file), io.TextIOBase):
-            raise TypeError("FileResponse takes a binary file, got one in text mode; open it with mode 'rb'")
-        name = getattr(path_or_file, "name", None)
-        return path_or_file, os.path.basename(name) if isinstance(name, str) else None
-    path = os.fspath(path_or_file)
-    if "\0" in path:
-        raise ValueError(f"a path cannot hold a NUL character: {path!r}")
-    # O_NONBLOCK: opening a FIFO would otherwise wait for a writer; it means nothing for a regular file.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(f"{path!r} is a directory; FileResponse sends one regular file")
-        raise ValueError(
-            f"{path!r} is not a regular file (a device, socket or FIFO); use StreamingResponse for those"
-        )
-    return os.fdopen(descriptor, "rb"), os.path.basename(path)
+def whole_or_empty(size: int | None) -> None:
+    """Check `size`, which unlike other sizes may be 0."""
+    if size != 0:
+        whole("size", size)
 
 
-def _facts(file: BinaryIO) -> tuple[int, str | None, int | None]:
-    """Size, entity tag and modification time of an open file; of an object without a descriptor only its size."""
-    if not _has_descriptor(file):
-        return file.seek(0, os.SEEK_END), None, None
-    facts = os.fstat(file.fileno())
-    etag, modified = file_validators(facts, time.time())
-    return facts.st_size, etag, modified
+def _check_validators(etag: str | bool | None, last_modified: float | bool | None) -> None:
+    if etag is True or last_modified is True:
+        raise TypeError("etag and last_modified take a value, None for the file's own, or False for none")
+    if isinstance(etag, str) and parse_etag(etag) != etag:
+        raise ValueError(f"etag is {etag!r}; give it with its quotes, such as '\"v1\"' or 'W/\"v1\"'")
 
 
-def _has_descriptor(file: BinaryIO) -> bool:
-    try:
-        file.fileno()
-    except (AttributeError, OSError):
-        return False
-    return True
+def _checked_digests(digests: bool | Mapping[str, bytes]) -> tuple[str, ...] | Mapping[str, bytes]:
+    """The algorithms to compute on demand, or the digests that are known."""
+    if isinstance(digests, Mapping):
+        for name, digest in digests.items():
+            length = {"sha-256": 32, "sha-512": 64}.get(name)
+            if not isinstance(digest, bytes) or len(digest) != length:
+                raise ValueError(
+                    f"repr_digest[{name!r}] is {digest!r}; give the digest() of sha-256 or sha-512 as bytes"
+                )
+        return digests
+    return ALGORITHMS if digests else ()
+
+
+def _own_name(file: object) -> str | None:
+    name = getattr(file, "name", None)
+    return os.path.basename(name) if isinstance(name, str) else None
+
+
+def _with_coding(etag: str, coding: str | None) -> str:
+    """Another strong tag for each content coding (RFC 9110 section 8.8.3.3)."""
+    return etag if coding is None else f'{etag[:-1]}-{coding}"'
 
 
 def _content_type(name: str | None, mimetype: str | None) -> str:

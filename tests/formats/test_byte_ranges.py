@@ -31,8 +31,18 @@ SATISFIABLE = [
     ("14.2 several in the order asked for", "bytes=8-9,0-1", 10, [(8, 10), (0, 2)]),
     ("14.1.2 one fits, one does not", "bytes=0-1,10-", 10, [(0, 2)]),
     ("14.1.2 one fits, one zero suffix", "bytes=-0,9-", 10, [(9, 10)]),
-    ("17.15 several that add up to the file", "bytes=0-4,5-9", 10, [(0, 5), (5, 10)]),
-    ("17.15 as many as allowed", "bytes=" + ",".join(["0-0"] * MAX_RANGES), 1000, [(0, 1)] * MAX_RANGES),
+    ("15.3.7.2 those that touch are joined", "bytes=0-4,5-9", 10, [(0, 10)]),
+    ("15.3.7.2 those that overlap are joined", "bytes=2-5,4-7", 10, [(2, 8)]),
+    ("15.3.7.2 one within another", "bytes=0-7,2-3", 10, [(0, 8)]),
+    ("15.3.7.2 joined at the place of the first", "bytes=8-9,0-1,7-7,4-4", 10, [(7, 10), (0, 2), (4, 5)]),
+    ("15.3.7.2 joined in any order", "bytes=-3,0-2,1-6", 10, [(0, 10)]),
+    ("17.15 never more than the file", "bytes=0-,0-", 10, [(0, 10)]),
+    (
+        "17.15 as many as allowed",
+        "bytes=" + ",".join(f"{2 * n}-{2 * n}" for n in range(MAX_RANGES)),
+        1000,
+        [(2 * n, 2 * n + 1) for n in range(MAX_RANGES)],
+    ),
 ]
 
 
@@ -67,8 +77,8 @@ IGNORED = [
     ("15.5.17 empty file, first byte", "bytes=0-0", 0),
     ("15.5.17 empty file, open", "bytes=0-", 0),
     ("15.5.17 empty file, suffix", "bytes=-1", 0),
-    ("17.15 more than the file, overlapping", "bytes=0-,0-", 10),
     ("17.15 too many", "bytes=" + ",".join(["0-0"] * (MAX_RANGES + 1)), 1000),
+    ("17.15 ten thousand", "bytes=" + ",".join(f"{n}-{n}" for n in range(10_000)), 100_000),
 ]
 
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from streamkit.formats.content_disposition import content_disposition
+from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.header_fields import check_header
 
 NAMES = [
@@ -97,3 +97,22 @@ def test_names_that_are_refused(rule, name, reason):
 def test_a_name_is_text(name):
     with pytest.raises(TypeError, match="give the name as str"):
         content_disposition(name)
+
+
+@pytest.mark.parametrize(
+    ("found", "presentable"),
+    [
+        ("report.csv", "report.csv"),
+        ("/srv/files/report.csv", "report.csv"),
+        ("..\\..\\report.csv", "report.csv"),
+        ("two\r\nlines.txt", "two__lines.txt"),
+        ("caf\udce9.txt", "caf_.txt"),  # a name on disk that is no UTF-8
+        ("harmless\u202efdp.exe", "harmless_fdp.exe"),  # shown as harmlessexe.pdf
+        ("..", "download"),
+        ("", "download"),
+        ("a/", "download"),
+    ],
+)
+def test_names_that_were_found(found, presentable):
+    assert presentable_filename(found) == presentable
+    assert content_disposition(presentable_filename(found)).startswith("attachment; filename=")

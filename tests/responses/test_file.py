@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import socket
+import tempfile
+from email import policy
+from email.parser import BytesParser
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -67,7 +72,7 @@ def test_one_range(path: Path, header: str, start: int, stop: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["items=0-1", "bytes=5-1", "bytes=a-b", "bytes=+1-2", "bytes=", "bytes=0-1,4-5"]
+    "header", ["items=0-1", "bytes=5-1", "bytes=a-b", "bytes=+1-2", "bytes=", "bytes=" + "0-0," * 10_000]
 )
 def test_ranges_that_are_ignored(path: Path, header: str) -> None:
     answer = get(path, range=header)
@@ -80,6 +85,47 @@ def test_ranges_that_cannot_be_satisfied(path: Path, header: str) -> None:
     assert (answer.status[:3], answer.body) == ("416", b"")
     assert answer.headers["Content-Range"] == "bytes */1024"
     assert answer.headers["Content-Length"] == "0"
+
+
+def parts(answer: Answer) -> list[tuple[str, str, bytes]]:
+    """Content-Range, Content-Type and content of every part, by Python's own parser of multipart."""
+    head = f"Content-Type: {answer.headers['Content-Type']}\r\n\r\n".encode()
+    message = BytesParser(policy=policy.compat32).parsebytes(head + answer.body)
+    assert message.get_content_type() == "multipart/byteranges"
+    assert message.is_multipart()
+    assert not message.defects
+    return [
+        (part["Content-Range"], part["Content-Type"], part.get_payload(decode=True))
+        for part in message.get_payload()
+    ]
+
+
+def test_several_ranges(tmp_path: Path) -> None:
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"0123456789")
+    # The third joins the second, the fourth the first, the last is not there.
+    answer = get(path, range="bytes=7-8, 0-1, 1-2, -1, 50-60")
+    assert answer.status[:3] == "206"
+    assert "Content-Range" not in answer.headers  # 15.3.7.2
+    assert answer.headers["Content-Length"] == str(len(answer.body))
+    assert answer.headers["Accept-Ranges"] == "bytes"
+    assert answer.headers["ETag"] == get(path).headers["ETag"]
+    kind = "text/plain; charset=utf-8"
+    assert parts(answer) == [("bytes 7-9/10", kind, b"789"), ("bytes 0-2/10", kind, b"012")]
+
+
+def test_several_ranges_that_come_to_one_are_sent_plainly(path: Path) -> None:
+    for header in ("bytes=0-1,2-3", "bytes=0-3,9999-", "bytes=0-2,1-3,0-0"):
+        answer = get(path, range=header)
+        assert (answer.status[:3], answer.headers["Content-Range"]) == ("206", "bytes 0-3/1024")
+        assert answer.body == DATA[:4]
+
+
+def test_a_hundred_parts(path: Path) -> None:
+    header = "bytes=" + ",".join(f"{10 * n}-{10 * n}" for n in range(100))
+    answer = get(path, range=header)
+    assert len(answer.body) == int(answer.headers["Content-Length"])
+    assert [content for _, _, content in parts(answer)] == [DATA[10 * n : 10 * n + 1] for n in range(100)]
 
 
 def test_a_range_is_for_get_alone(path: Path) -> None:
@@ -153,8 +199,100 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         FileResponse(f"{tmp_path}/a\0b")
     with pytest.raises(TypeError, match="text mode"):
         FileResponse(io.StringIO("x"))  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="path or a binary file"):
+    with pytest.raises(TypeError, match="a path, a binary file or read_range"):
         FileResponse(7)  # type: ignore[arg-type]
+
+
+def test_a_socket_and_a_device_are_no_files(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "socket"))
+        with pytest.raises(ValueError, match="not a regular file"):
+            FileResponse(tmp_path / "socket")
+    with pytest.raises(ValueError, match="not a regular file"):
+        FileResponse("/dev/zero")
+    with open("/dev/zero", "rb") as device, pytest.raises(ValueError, match="not a regular file"):
+        FileResponse(device)
+
+
+def test_a_file_that_may_not_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any, **__: Any) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.open", denied)  # root may read everything
+    with pytest.raises(PermissionError):
+        FileResponse(path)
+
+
+def test_names_from_the_disk_are_made_presentable(tmp_path: Path) -> None:
+    path = tmp_path / "a\nb\u202e.txt"
+    path.touch()
+    answer = Answer(FileResponse(path, as_attachment=True))
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="a_b_.txt"'
+
+
+def test_a_wrong_etag_is_refused(path: Path) -> None:
+    for etag in ("abc", 'w/"a"', '"a"b"', ""):
+        with pytest.raises(ValueError, match="quotes"):
+            FileResponse(path, etag=etag)
+
+
+def test_no_validators(path: Path) -> None:
+    answer = Answer(FileResponse(path, etag=False, last_modified=False), HTTP_IF_NONE_MATCH='"x"')
+    assert "ETag" not in answer.headers
+    assert "Last-Modified" not in answer.headers
+    answer = Answer(FileResponse(path, last_modified=0))
+    assert answer.headers["Last-Modified"] == formatdate(0, usegmt=True)
+
+
+def test_validators_in_headers_are_those_that_conditions_are_compared_with(path: Path) -> None:
+    headers = {"ETag": '"mine"', "Last-Modified": formatdate(OLD - 9, usegmt=True), "Content-Length": "7"}
+    for condition in ({"IF_NONE_MATCH": '"mine"'}, {"IF_MODIFIED_SINCE": formatdate(OLD - 9, usegmt=True)}):
+        environ = {f"HTTP_{name}": value for name, value in condition.items()}
+        answer = Answer(FileResponse(path, headers=headers), **environ)
+        assert answer.status[:3] == "304"
+        assert answer.headers["ETag"] == '"mine"'
+    answer = Answer(FileResponse(path, headers=headers))
+    assert (answer.headers["Content-Length"], answer.body) == ("1024", DATA)
+
+
+def test_a_young_file_has_a_weak_tag(tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"x")
+    etag = get(tmp_path / "new").headers["ETag"]
+    assert etag.startswith('W/"')
+    assert get(tmp_path / "new", if_none_match=etag).status[:3] == "304"
+    assert get(tmp_path / "new", if_match=etag).status[:3] == "412"  # 13.1.1: strong comparison
+    assert get(tmp_path / "new", range="bytes=0-0", if_range=etag).status[:3] == "200"
+
+
+def test_lists_of_tags_and_the_asterisk(path: Path) -> None:
+    etag = get(path).headers["ETag"]
+    assert get(path, if_none_match=f'"a", W/{etag}').status[:3] == "304"
+    assert get(path, if_none_match="*").status[:3] == "304"
+    assert get(path, if_match=f'"a", {etag}').status[:3] == "200"
+    assert get(path, if_match="*").status[:3] == "200"
+    assert get(path, if_match=f"W/{etag}").status[:3] == "412"
+    # If-None-Match decides alone (13.1.3)
+    same = formatdate(OLD, usegmt=True)
+    assert get(path, if_none_match='"other"', if_modified_since=same).status[:3] == "200"
+
+
+def test_a_refused_request_does_not_download_an_empty_file(path: Path) -> None:
+    for headers in ({"range": "bytes=5000-"}, {"if_match": '"other"'}):
+        environ = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        response = FileResponse(path, as_attachment=True, headers={"Access-Control-Allow-Origin": "*"})
+        answer = Answer(response, **environ)
+        assert "Content-Disposition" not in answer.headers
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_temporary_files() -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(DATA)  # not flushed, and the position is at the end
+        response = FileResponse(file, filename="x.bin")
+        assert response.headers["Content-Length"] == str(len(DATA))
+        assert response.headers["ETag"]
+        assert Answer(response).body == DATA
+        assert file.closed
 
 
 def test_file_objects() -> None:
@@ -220,6 +358,31 @@ def test_a_known_server_sends_whole_files_itself(path: Path) -> None:
     iterable.close()
     iterable.close()
     assert outcomes == [("completed", len(DATA))]
+
+
+def test_a_known_server_sends_one_range_itself(path: Path) -> None:
+    outcomes: list[Any] = []
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "HTTP_RANGE": "bytes=100-349",
+        "wsgi.file_wrapper": Wrapper,
+        "SERVER_SOFTWARE": "waitress",
+    }
+    response = FileResponse(path, on_close=lambda stream: outcomes.append((stream.outcome, stream.bytes)))
+    iterable: Any = response(environ, lambda *_: None)
+    assert isinstance(iterable, Wrapper)
+    assert os.lseek(iterable.filelike.fileno(), 0, os.SEEK_CUR) == 100  # where gunicorn's sendfile begins
+    assert b"".join(iterable) == DATA[100:350]  # and no further
+    iterable.close()
+    assert outcomes == [("completed", 250)]
+
+
+@pytest.mark.parametrize("options", [{"max_bytes": 10_000}, {"max_duration": 60}])
+def test_what_has_to_be_counted_is_not_left_to_the_server(path: Path, options: Any) -> None:
+    environ = {"REQUEST_METHOD": "GET", "wsgi.file_wrapper": Wrapper, "SERVER_SOFTWARE": "waitress"}
+    iterable: Any = FileResponse(path, **options)(environ, lambda *_: None)
+    assert not isinstance(iterable, Wrapper)
+    iterable.close()
 
 
 def test_a_server_that_sends_less_than_the_whole_file_is_seen(path: Path) -> None:

@@ -18,7 +18,7 @@ from tests.live_server import CHUNKING, MODULES, SERVERS, LiveServer, running
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     if request.param in MODULES:
-        pytest.importorskip(MODULES[request.param].replace("uwsgidecorators", "pyuwsgi"))
+        pytest.importorskip(MODULES[request.param])
     with running(request.param, tmp_path_factory.mktemp("log")) as server:
         server.name = request.param  # type: ignore[attr-defined]
         yield server
