@@ -33,6 +33,8 @@ EXPECTED = {
     "08": ['"content":" lists"', "data: [DONE]"],
     "09": ["200 application/zip"],
     "10": ["data: ", "data: Filesystem"],
+    "11": ["event: gap", "data: hello"],
+    "12": ["data:  lists", "event: complete", "event: over", '"stopped":false'],
 }
 
 

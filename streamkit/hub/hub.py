@@ -1,0 +1,392 @@
+"""Publish once, reach everyone, lose nothing: the front of the hub.
+
+Law of this file
+- A hub has one broker and one reader. Publishing goes to the broker, on the thread that publishes; the reader brings
+  it back, in every process, this one included, in the one order that the log has.
+- Nothing is opened, and no thread started, before it is needed. After a fork the child begins anew on the same log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from contextvars import copy_context
+from time import monotonic
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from streamkit.errors import DuplicateEvent, HubClosed
+from streamkit.flow.stream_threads import stream_threads
+from streamkit.formats.event_stream import ServerSentEvent
+from streamkit.hub import lifetime
+from streamkit.hub import run as runs
+from streamkit.hub.broker import Broker, Entry
+from streamkit.hub.open_broker import open_broker
+from streamkit.hub.reader import Reader
+from streamkit.hub.run import Producing, Run
+from streamkit.hub.subscription import Filter, Subscription
+from streamkit.hub.topics import check_topic
+
+log: Final = logging.getLogger("streamkit")
+
+# Characters of an id of the publisher's own: what WHATWG HTML lets a cross-origin client send without a preflight.
+MAX_ID_CHARACTERS: Final = 128
+# The hub makes the ids of the first and last event from it, and the name of the holder.
+MAX_RUN_ID_CHARACTERS: Final = 100
+# Seconds that an announcement of presence is good for, between two of an unchanged one, and between two at all.
+PRESENCE_SECONDS: Final = 30.0
+PRESENCE_AGAIN_SECONDS: Final = 10.0
+PRESENCE_PAUSE_SECONDS: Final = 1.0
+# Seconds that `close` waits for the producers of runs, all together; a supervisor expects a worker to be gone soon.
+CLOSE_SECONDS: Final = 1.0
+
+
+class Presence(NamedTuple):
+    """How many subscribers a topic has: `here` in this process; `everywhere`, or None where that cannot be known."""
+
+    here: int
+    everywhere: int | None
+
+
+class Hub:
+    """One place to publish, any number of subscribers, in any number of processes; thread-safe and fork-safe.
+
+    url: where the log is. "memory://": this process alone. "sqlite:///path/events.db": all processes of this machine.
+        "redis://host:6379/0?stream=name": many machines. Or a `Broker` of your own.
+    retain: how many events are held at least, of all topics together, for those who come back. Default 10,000.
+    retain_seconds: events older than that need not be held. None is off.
+    finish_runs: seconds that runs of this process get to finish by themselves when the hub is closed, at exit too,
+        before they are stopped. Default 0. Let it be below the time after which a supervisor kills (gunicorn's
+        `--graceful-timeout`, 30), and an answer survives a reload: other workers show it meanwhile.
+    max_event_bytes: a larger event, encoded, is refused. Default 1 MiB, what Redis proxies and browsers take easily.
+
+    Raises ValueError for a URL or a number out of range, BrokerUnavailable where the folder of the file does not exist.
+    Nothing is connected before the first use. `close()` it, or use it as a context manager; at exit it closes itself.
+    """
+
+    def __init__(
+        self,
+        url: str | Broker = "memory://",
+        *,
+        retain: int = 10_000,
+        retain_seconds: float | None = None,
+        max_event_bytes: int = 1024 * 1024,
+        finish_runs: float = 0.0,
+    ) -> None:
+        for name, number in (("retain", retain), ("max_event_bytes", max_event_bytes)):
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} cannot be {number!r}: give an int of at least 1")
+        if retain_seconds is not None and not retain_seconds > 0:
+            raise ValueError(
+                f"retain_seconds cannot be {retain_seconds!r}: give seconds above 0, or None for off"
+            )
+        if not finish_runs >= 0:
+            raise ValueError(f"finish_runs cannot be {finish_runs!r}: give seconds, 0 to stop runs at once")
+        self.broker: Broker = (
+            open_broker(url, retain=retain, retain_seconds=retain_seconds) if isinstance(url, str) else url
+        )
+        self._max_event_bytes = max_event_bytes
+        self._finish_runs = finish_runs
+        self._closed = False
+        self._warn_of_fork = False
+        self._begin()
+        lifetime.watch(self)
+
+    def _begin(self) -> None:
+        """The state of a process that has just begun to use this hub."""
+        # Owned for a few operations on the two dictionaries below; nothing is called under it.
+        self._lock = threading.Lock()
+        self._here: Counter[str] = Counter()
+        self._producing: dict[str, Producing] = {}
+        self._reader = Reader(self.broker, self._tick)
+        # The reader's thread's.
+        self._announced: dict[str, int] = {}
+        self._announced_at = 0.0
+
+    @property
+    def local(self) -> bool:
+        """Whether only this process hears what is published here."""
+        return self.broker.local
+
+    # -- publishing -------------------------------------------------------------------------------------------------
+
+    def publish(self, topic: str, data: object, *, event: str | None = None, id: str | None = None) -> str:
+        """Publish one event from anywhere (a view, a thread, a task, a script); return its id.
+
+        topic: 1 to 1024 bytes of printable text without `*`, `?` and `[`. data: `str` as it is, anything else but None
+        as compact JSON. event: its type. id: your own, printable, at most 128 characters, never used before; None: the
+        hub makes one.
+
+        When this returns, the event is in the log, in an order that all subscribers share. Raises ValueError or
+        TypeError for what cannot be sent or is too large, DuplicateEvent, BrokerUnavailable (after a bounded time; it
+        may be tried again, with an own id safely), HubClosed.
+        """
+        return self.broker.append((self._entry(topic, data, event, id),))[0]
+
+    def publish_many(self, events: Iterable[tuple[Any, ...]]) -> list[str]:
+        """Publish several, each (topic, data), (topic, data, event) or (topic, data, event, id); return their ids.
+
+        All or none, next to each other, in this order; many times faster than one by one. Raises as `publish`.
+        """
+        entries = []
+        for item in events:
+            if not isinstance(item, tuple) or not 2 <= len(item) <= 4:
+                raise TypeError(
+                    "an event to publish is (topic, data), (topic, data, event) or (topic, data, event, id),"
+                    f" not {item!r:.80}"
+                )
+            entries.append(self._entry(*item))
+        return self.broker.append(entries)
+
+    def _entry(self, topic: str, data: object, event: str | None = None, id: str | None = None) -> Entry:
+        if self._warn_of_fork:
+            self._warn()
+        check_topic(topic)
+        if data is None:
+            raise TypeError('data cannot be None, which clients are never told; publish "null", "" or {}')
+        if id is not None:
+            _check_id(id)
+        sent = ServerSentEvent(data, event=event, id=id)
+        size = len(sent.encode())
+        if size > self._max_event_bytes:
+            raise ValueError(
+                f"the event has {size} bytes, and at most {self._max_event_bytes} are allowed (max_event_bytes):"
+                " publish where the data can be fetched instead"
+            )
+        assert sent.data is not None
+        return Entry(topic, sent.data, event or None, id)
+
+    # -- subscribing ------------------------------------------------------------------------------------------------
+
+    def subscribe(
+        self, *topics: str, last_event_id: str | None = None, filter: Filter | None = None
+    ) -> Subscription:
+        """The events of these topics, exact or as `fnmatch` patterns (`*`, `?`, `[...]`), in the order of the log.
+
+        Lazy: a response that starts it continues after the `Last-Event-ID` of its request, unless `last_event_id` is
+        given; without any it begins with what is published from now on. filter: `filter(topic, event)` decides
+        whether this subscriber gets an event, replayed ones too; it runs on the hub's thread, so it must be quick and
+        not block; if it raises, this subscription ends with that error.
+
+        Raises ValueError or TypeError for topics, HubClosed.
+        """
+        subscription = Subscription(self, topics, last_event_id, filter)
+        if self._closed:
+            raise self._refusal()
+        self._start_reader()  # here, where it may take a moment, and not in `start`, which must not
+        return subscription
+
+    def presence(self, topic: str) -> Presence:
+        """How many subscribers gave just this topic or pattern. Other processes are known with a second's delay.
+
+        Raises BrokerUnavailable.
+        """
+        with self._lock:
+            here = self._here[topic]
+        everywhere = self.broker.present(topic)
+        if everywhere is not None:
+            everywhere = max(here, everywhere - self._announced.get(topic, 0) + here)
+        return Presence(here, everywhere)
+
+    # -- running ----------------------------------------------------------------------------------------------------
+
+    def run(self, topic: str, producer: object, *, id: str | None = None) -> Run:
+        """Run a producer apart from any connection and publish its items; or attach, where one runs on this topic.
+
+        producer: a function that returns an iterable or generator, or one itself; it runs on a stream thread, in a
+        copy of this context. Items: `str` and JSON values are data, of a ServerSentEvent its data and event count
+        (ids are the hub's), FLUSH means nothing. Where a run lives on the topic already, in any process, the producer
+        is not started (a generator is closed), and the handle is on the one that lives.
+
+        id: your own, at most 100 characters; then the run happens **once**: where the log holds one with this id, alive
+        or over, the handle is on that one. So a view may just say `hub.run(...)` each time a client asks.
+
+        It begins with the event `start` and ends with `complete`, `stopped` or `error`, each with `{"run": id}`; an
+        `error` also has `message` and `code` and tells nothing of the exception, which is logged. If the process dies,
+        another one publishes the error (`code` "run_lost") within about ten seconds.
+
+        Raises BrokerUnavailable, HubClosed, TooManyStreams, ValueError for the topic or id.
+        """
+        check_topic(topic)
+        if id is not None:
+            _check_id(id, MAX_RUN_ID_CHARACTERS)
+        if self._closed:
+            raise self._refusal()
+        self._start_reader()  # its thread has the heartbeat
+        holder = runs.new_holder(runs.new_id() if id is None else id)
+        name = runs.lease_name(topic)
+        held_by = self.broker.claim(name, holder, runs.LEASE_SECONDS)
+        if held_by != holder and (name, held_by) in self.broker.expired():
+            runs.bury(self, topic, held_by)
+            held_by = self.broker.claim(name, holder, runs.LEASE_SECONDS)
+        if held_by == holder and self._start_run(topic, holder, producer):
+            return Run(self, topic, runs.run_of(holder), attached=False)
+        close = getattr(producer, "close", None)
+        if close is not None and not callable(producer):
+            close()
+        return Run(self, topic, runs.run_of(held_by), attached=True)
+
+    def _start_run(self, topic: str, holder: str, producer: object) -> bool:
+        """Start what has the lease. False where it was run before."""
+        producing = Producing(self, topic, holder, producer, copy_context())
+        try:
+            self.publish(topic, {"run": producing.id}, event="start", id=runs.start_id(producing.id))
+        except BaseException as error:
+            self.broker.release(runs.lease_name(topic), holder)
+            if isinstance(error, DuplicateEvent):
+                return False
+            raise
+        with self._lock:
+            self._producing[holder] = producing
+        try:
+            stream_threads.run(producing.work)
+        except BaseException:
+            self._run_ended(producing)
+            words = {"message": "The run could not start.", "code": "run_lost"}
+            runs.publish_end(self, topic, holder, "error", words)
+            raise
+        lifetime.be_first_at_exit()
+        return True
+
+    def attach(self, topic: str, id: str | None = None) -> Run | None:
+        """A handle on the run that lives on a topic, or None; with its `id`, also on one that is over.
+
+        To view or stop, from any process. Raises BrokerUnavailable.
+        """
+        check_topic(topic)
+        if id is None:
+            holder = self.broker.holder(runs.lease_name(topic))
+            id = None if holder is None else runs.run_of(holder)
+        return None if id is None else Run(self, topic, id, attached=True)
+
+    def _stop_run(self, topic: str, id: str) -> bool:
+        name = runs.lease_name(topic)
+        holder = self.broker.holder(name)
+        if holder is None or runs.run_of(holder) != id:
+            return False
+        with self._lock:
+            producing = self._producing.get(holder)
+        if producing is None:
+            return self.broker.request_stop(name, holder)
+        producing.cancel()
+        return True
+
+    def _run_ended(self, producing: Producing) -> None:
+        with self._lock:
+            self._producing.pop(producing.holder, None)
+
+    # -- what subscriptions and the reader call ---------------------------------------------------------------------
+
+    def _start_reader(self) -> None:
+        if self._warn_of_fork:
+            self._warn()
+        self._reader.start()
+
+    def _join(self, subscription: Subscription) -> None:
+        if self._closed:
+            raise self._refusal()
+        with self._lock:
+            self._here.update(subscription.topics)
+        self._reader.inbox.append(subscription)
+        self._start_reader()
+        if subscription.asked is not None:
+            self.broker.wake()  # history is wanted now; who only waits for what comes is let in when it comes
+
+    def _resume(self, subscription: Subscription) -> None:
+        self._reader.inbox.append(subscription)
+        self.broker.wake()
+
+    def _leave(self, subscription: Subscription) -> None:
+        with self._lock:
+            self._here.subtract(subscription.topics)
+            for topic in subscription.topics:
+                if self._here[topic] <= 0:
+                    del self._here[topic]
+        self._reader.inbox.append(subscription)
+
+    def _tick(self) -> None:
+        """On the reader's thread, twice a second: keep leases, see who lost one, say who listens."""
+        broker = self.broker
+        with self._lock:
+            producing = list(self._producing.values())
+        if producing:
+            leases = [(runs.lease_name(one.topic), one.holder) for one in producing]
+            for one, state in zip(producing, broker.renew(leases, runs.LEASE_SECONDS), strict=True):
+                one.saw(state)
+        for name, holder in broker.expired():
+            if name.startswith("run:"):
+                runs.bury(self, name.removeprefix("run:"), holder)
+        self._announce()
+
+    def _announce(self) -> None:
+        now = monotonic()
+        if now < self._announced_at + PRESENCE_PAUSE_SECONDS:
+            return
+        with self._lock:
+            here = dict(self._here)
+        announced = self._announced
+        changes = {topic: count for topic, count in here.items() if announced.get(topic) != count}
+        changes.update((topic, 0) for topic in announced.keys() - here.keys())
+        if changes or (here and now > self._announced_at + PRESENCE_AGAIN_SECONDS):
+            self.broker.announce(changes, PRESENCE_SECONDS)
+            self._announced = here
+            self._announced_at = now
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop the runs of this process, end its subscriptions (`HubClosed`), release everything. Once is enough."""
+        if self._closed:
+            return
+        with self._lock:
+            producing = list(self._producing.values())
+        deadline = monotonic() + self._finish_runs
+        for one in producing:
+            one.done.wait(max(0.0, deadline - monotonic()))
+        for one in producing:
+            one.cancel()
+        deadline = monotonic() + CLOSE_SECONDS
+        for one in producing:
+            if not one.done.wait(max(0.0, deadline - monotonic())):
+                log.warning("run %s on %s does not stop; it is given up", one.id, ascii(one.topic))
+        self._closed = True
+        self._reader.stop()
+        self.broker.close()
+
+    def __enter__(self) -> Hub:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _refusal(self) -> HubClosed:
+        return HubClosed(f"the hub on {self.broker.url} is closed; make a new one to publish or subscribe")
+
+    def after_fork(self) -> None:
+        """In a child: begin anew on the same log. Called by itself."""
+        if self._closed:
+            return
+        self.broker.after_fork()
+        self._warn_of_fork = self.broker.local
+        self._begin()
+
+    def _warn(self) -> None:
+        self._warn_of_fork = False
+        log.warning(
+            "this hub was made before the process forked, and memory:// reaches one process only: what is published in"
+            ' one worker is not heard in the others; use Hub("sqlite:////path/to/events.db")'
+        )
+
+
+def _check_id(id: object, most: int = MAX_ID_CHARACTERS) -> None:
+    if not isinstance(id, str):
+        raise TypeError(f"id must be str or None, not {type(id).__name__}")
+    if not id.isprintable() or id != id.strip() or not 1 <= len(id) <= most:
+        raise ValueError(
+            f"id {id[:40]!r} cannot be used: give 1 to {most} printable characters without white space at either end,"
+            " or None"
+        )

@@ -1,0 +1,216 @@
+"""Producers that run apart from any connection, and publish what they produce.
+
+Law of this file
+- A run has one producer, on one stream thread, in one process: the one that holds the lease. The lease is renewed on
+  the reader's thread; a process that dies, or stands still for `LEASE_SECONDS`, loses it.
+- The end is published once, under the run's own end id, which the log refuses a second time. The lease is released
+  after that, never before: whoever finds an expired lease publishes the end and then releases it.
+- First `next()` to `close()` of the producer happen on its own thread, in a copy of the caller's context.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from streamkit.errors import DuplicateEvent, StreamkitError
+from streamkit.flow.flush import FLUSH
+from streamkit.flow.pushed import PushedSource
+from streamkit.flow.sources import Source, open_source
+from streamkit.formats.event_stream import ServerSentEvent
+from streamkit.hub.broker import Broker, LeaseState
+from streamkit.hub.subscription import Filter, Subscription
+
+if TYPE_CHECKING:
+    from streamkit.hub.hub import Hub
+
+log: Final = logging.getLogger("streamkit")
+
+# Seconds without a heartbeat after which a run is given up as dead; heartbeats are 20 times as frequent, so a process
+# that is merely busy is not taken for dead.
+LEASE_SECONDS: Final = 10.0
+
+GONE: Final = {"message": "The process that ran it is gone.", "code": "run_lost"}
+"""What viewers are told of a run whose process died or stood still."""
+
+
+class Run:
+    """A run by its topic and id: a handle, valid in any process, while it lives and after its end.
+
+    topic: where its events are. id: what another worker needs to `Hub.attach` to it. attached: whether somebody else
+    had started it already.
+    """
+
+    def __init__(self, hub: Hub, topic: str, id: str, *, attached: bool) -> None:
+        self._hub = hub
+        self.topic = topic
+        self.id = id
+        self.attached = attached
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id} on {self.topic!r}>"
+
+    def events(self, *, last_event_id: str | None = None, filter: Filter | None = None) -> Subscription:
+        """Its events from the first one on, or after the client's `Last-Event-ID`; ends after the event that ends it.
+
+        Any number of viewers, in any worker, before its end and after (as far as history reaches back).
+        """
+        return Subscription(
+            self._hub,
+            [self.topic],
+            last_event_id,
+            filter,
+            begin=start_id(self.id),
+            end=end_id(self.id),
+            run=(self.topic, self.id),
+        )
+
+    def stop(self) -> bool:
+        """Cancel it, in whichever process it runs; False where it is over already.
+
+        The producer is cancelled (within half a second, where another process has it), closed when it lets itself be
+        closed, and its end is published as the event `stopped`. Raises BrokerUnavailable.
+        """
+        return self._hub._stop_run(self.topic, self.id)
+
+
+class Producing:
+    """A run in the process that has it."""
+
+    def __init__(self, hub: Hub, topic: str, holder: str, producer: object, context: Context) -> None:
+        self.topic = topic
+        self.holder = holder
+        self.id = run_of(holder)
+        self._hub = hub
+        self._producer: object | None = producer
+        self._context = context
+        # Owned for the look at two fields: nothing is called under it.
+        self._lock = threading.Lock()
+        self._source: Source[Any] | PushedSource | None = None
+        self._cancelled = False
+        self._lost = False
+        self.done = threading.Event()
+
+    def saw(self, state: LeaseState) -> None:
+        """What a heartbeat said."""
+        if state == "lost":
+            self._lost = True  # somebody has published its end
+        if state != "held":
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Stop as soon as possible. Any thread, any number of times."""
+        with self._lock:
+            self._cancelled = True
+            source = self._source
+        if source is not None:
+            try:
+                source.cancel()
+            except Exception:
+                log.exception("run %s: cancelling its producer failed", self.id)
+
+    def work(self) -> None:
+        """Run the producer to its end. On a stream thread."""
+        error: BaseException | None = None
+        try:
+            self._context.run(self._produce)
+        except BaseException as caught:
+            error = caught
+        try:
+            self._publish_end(error)
+        finally:
+            self._hub._run_ended(self)
+            self.done.set()
+
+    def _produce(self) -> None:
+        producer, self._producer = self._producer, None
+        source = open_source(producer, what="events")
+        try:
+            with self._lock:
+                # A pushed source is iterated like any other, but can be cancelled itself.
+                self._source = producer if isinstance(producer, PushedSource) else source
+                cancelled = self._cancelled
+            publish, topic = self._hub.publish, self.topic
+            for item in () if cancelled else iter(source):
+                if self._cancelled:
+                    break
+                if item is FLUSH:
+                    continue
+                if isinstance(item, ServerSentEvent):
+                    if item.data is not None:
+                        publish(topic, item.data, event=item.event)
+                else:
+                    publish(topic, item)
+        finally:
+            source.close()
+
+    def _publish_end(self, error: BaseException | None) -> None:
+        if self._lost:
+            # Its end is in the log already, unless the log itself was lost; then this one is the first.
+            log.error("run %s on %s: its lease was lost; it was stopped", self.id, ascii(self.topic))
+            event, words = "error", GONE
+        elif error is not None and not self._cancelled:
+            log.error("run %s on %s failed", self.id, ascii(self.topic), exc_info=error)
+            code = error.code if isinstance(error, StreamkitError) else StreamkitError.code
+            event, words = "error", {"message": "The run failed.", "code": code}
+        else:
+            event, words = "stopped" if self._cancelled else "complete", {}
+        try:
+            publish_end(self._hub, self.topic, self.holder, event, words)
+        except StreamkitError:
+            log.exception("run %s on %s: its end could not be published", self.id, ascii(self.topic))
+
+
+def new_id() -> str:
+    """An id for a run that no other has."""
+    return f"run-{secrets.token_hex(8)}"
+
+
+def new_holder(id: str) -> str:
+    """Who holds the lease of a run: its id, and a text that no other attempt to start it has."""
+    return f"{id}~{secrets.token_hex(8)}"
+
+
+def run_of(holder: str) -> str:
+    """The id of the run whose lease this holder has."""
+    return holder.rpartition("~")[0]
+
+
+def start_id(run: str) -> str:
+    """The id of the event that a run begins with."""
+    return f"{run}-start"
+
+
+def end_id(run: str) -> str:
+    """The id of the event that a run ends with."""
+    return f"{run}-end"
+
+
+def lease_name(topic: str) -> str:
+    """The lease that stands for "somebody runs on this topic"."""
+    return f"run:{topic}"
+
+
+def publish_end(hub: Hub, topic: str, holder: str, event: str, words: dict[str, str]) -> None:
+    """Publish the end, if nobody has, and then release the lease."""
+    run = run_of(holder)
+    try:
+        hub.publish(topic, {"run": run, **words}, event=event, id=end_id(run))
+    except DuplicateEvent:
+        pass  # another process was first, with the same end
+    hub.broker.release(lease_name(topic), holder)
+
+
+def bury(hub: Hub, topic: str, holder: str) -> None:
+    """Publish the end of a run whose process has died."""
+    log.error("run %s on %s: its process is gone", run_of(holder), ascii(topic))
+    publish_end(hub, topic, holder, "error", GONE)
+
+
+def is_gone(broker: Broker, topic: str, run: str) -> bool:
+    """Whether its end will never come: nobody has the lease any more, and the end is not in the log."""
+    holder = broker.holder(lease_name(topic))  # asked first, for it is released after the end was published
+    return (holder is None or run_of(holder) != run) and broker.locate(end_id(run)) is None

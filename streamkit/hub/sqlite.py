@@ -1,0 +1,371 @@
+"""The log in an SQLite file, for all processes of one machine: `sqlite:///relative/path` or `sqlite:////absolute/path`.
+
+Law of this file
+- Write-ahead logging, `synchronous=NORMAL`: a publication survives the death of any process; the last few may be lost
+  when the machine loses power, never a part of the middle.
+- Every write is one BEGIN IMMEDIATE transaction. Positions are row ids; the newest row is never deleted, so they are
+  dense and never used twice. The log's epoch is in the file: a file made anew is another log.
+- One connection for the reader and one for everybody else, each behind a lock that is held for one transaction. Who
+  waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable.
+- Readers of other processes are woken by a *bell* (see `bells`). A look every second is the fallback.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
+from streamkit.hub import sqlite_leases as leases
+from streamkit.hub.bells import Bell, Bells
+from streamkit.hub.broker import Entry, HistoryLost, LeaseState, Position, Record
+from streamkit.hub.memory import number_of
+from streamkit.hub.sqlite_file import Connection, explained, inode, open_file, path_of
+
+T = TypeVar("T")
+
+# Seconds that a call waits for other threads and processes to be done with the file; the default of Python's sqlite3.
+BUSY_SECONDS: Final = 5.0
+# Rows that one publication deletes beyond twice its own number: about a millisecond.
+TRIM_ROWS: Final = 500
+# Trim when this many more than asked for are held, so that most publications delete nothing.
+TRIM_SLACK: Final = 100
+# Text that one read returns before it stops early, in characters: bounds the memory of a replay.
+READ_CHARACTERS: Final = 2 * 1024 * 1024
+# Seconds between two looks of a reader that no bell reaches (a file system without FIFOs).
+DEAF_SECONDS: Final = 0.02
+
+_INSERT: Final = "INSERT INTO log (position, topic, event, data, id, time) VALUES (?, ?, ?, ?, ?, ?)"
+_READ: Final = "SELECT position, topic, event, data, id FROM log WHERE position > ? ORDER BY position LIMIT ?"
+_HEAD: Final = "SELECT max(position) FROM log"
+_FLOOR: Final = "SELECT min(position) - 1 FROM log"
+
+_inherited: Final[list[Connection]] = []
+"""Connections of a parent process, kept so that nothing in the child ever closes them."""
+
+
+class SQLiteBroker:
+    """See `Broker`. Nothing is opened before it is used; the folder must exist."""
+
+    local = False
+
+    def __init__(self, url: str, *, retain: int = 10_000, retain_seconds: float | None = None) -> None:
+        self.url = url
+        self._path = path_of(url)
+        self._retain = retain
+        self._retain_seconds = retain_seconds
+        self._closed = False
+        self._reset()
+
+    def _reset(self) -> None:
+        # Each lock is owned by one thread for one transaction; nothing but SQLite is waited for under it.
+        self._write_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
+        self._process = secrets.token_hex(8)  # whose presence is whose
+        self._bells = Bells(self._path)
+        self._bell: Bell | None = None
+        self._woken = False
+
+    # -- the log ----------------------------------------------------------------------------------------------------
+
+    def append(self, entries: Sequence[Entry]) -> list[str]:
+        """Add to the log; see `Broker.append`."""
+        if not entries:
+            return []
+
+        def add(connection: Connection) -> tuple[list[str], list[str]]:
+            execute, prefix = connection.execute, connection.prefix
+            before = int(execute(_HEAD).fetchone()[0] or connection.base)
+            last = execute("SELECT time FROM log WHERE position = ?", (before,)).fetchone()
+            now = time.time()
+            if last is not None and last[0] > now:
+                now = last[0]  # a clock that jumped back: ages are only ever compared with each other
+            rows, ids = [], []
+            for position, (topic, data, event, id) in enumerate(entries, before + 1):
+                if id is not None and id.startswith(prefix):
+                    raise DuplicateEvent(
+                        f"id {id!r} begins as the hub's own ids do; choose another, or leave it out"
+                    )
+                rows.append((position, topic, event, data, id, now))
+                ids.append(f"{prefix}{position - connection.base}" if id is None else id)
+            try:
+                connection.executemany(_INSERT, rows)
+            except sqlite3.IntegrityError:
+                raise _duplicate(connection, entries, before) from None
+            self._trim(connection, before + len(rows), len(rows), now)
+            bells = [str(name) for (name,) in execute("SELECT name FROM bells")]
+            dead = self._bells.take_dead()
+            if dead:
+                connection.executemany("DELETE FROM bells WHERE name = ?", [(name,) for name in dead])
+            return ids, bells
+
+        ids, bells = self._write(add)
+        self._bells.ring(bells)
+        return ids
+
+    def _trim(self, connection: Connection, head: int, added: int, now: float) -> None:
+        """Delete what is too much or too old, in a step that is bounded by what this publication has added itself."""
+        floor = int(connection.execute(_FLOOR).fetchone()[0])
+        most = 2 * added + TRIM_ROWS
+        until = head - self._retain
+        if until - floor < TRIM_SLACK:
+            until = floor
+        if self._retain_seconds is not None:
+            sql = "SELECT max(position) FROM (SELECT position, time FROM log ORDER BY position LIMIT ?) WHERE time < ?"
+            (late,) = connection.execute(sql, (most, now - self._retain_seconds)).fetchone()
+            until = max(until, late or 0)
+        if until > floor:
+            connection.execute("DELETE FROM log WHERE position <= ?", (min(until, floor + most, head - 1),))
+
+    def read(self, after: Position, limit: int) -> list[Record]:
+        """What follows `after`; see `Broker.read`."""
+        return self._read(lambda connection: _records(connection, after, limit))
+
+    def follow(self, after: Position, limit: int, timeout: float) -> list[Record]:
+        """What follows `after`, waited for; see `Broker.follow`."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = self._read(lambda connection: self._listen(connection, after, limit))
+            left = deadline - time.monotonic()
+            if found or self._woken or left <= 0:
+                self._woken = False
+                return found
+            bell = self._bell
+            if bell is None:
+                time.sleep(min(left, DEAF_SECONDS))
+            else:
+                bell.wait(min(left, 1.0))
+
+    def _listen(self, connection: Connection, after: Position, limit: int) -> list[Record]:
+        """Look into the log; before the first look hang the bell, so that what is published after it rings."""
+        if not connection.bell_is_known:
+            if self._bell is None:
+                self._bell = self._bells.hang()
+            if self._bell is not None:
+                self._write(self._register)
+            connection.bell_is_known = True
+        return _records(connection, after, limit)
+
+    def _register(self, connection: Connection) -> None:
+        assert self._bell is not None
+        known = [str(name) for (name,) in connection.execute("SELECT name FROM bells")]
+        dead = [(name,) for name in known if self._bells.is_dead(name)]
+        connection.executemany("DELETE FROM bells WHERE name = ?", dead)
+        connection.execute("INSERT OR IGNORE INTO bells (name) VALUES (?)", (self._bell.name,))
+
+    def wake(self) -> None:
+        """Make `follow` return; see `Broker.wake`."""
+        self._woken = True
+        bell = self._bell
+        if bell is not None:
+            bell.ring()
+
+    def head(self) -> Position:
+        """The newest position."""
+        return self._call(lambda connection: int(connection.execute(_HEAD).fetchone()[0] or 0))
+
+    def floor(self) -> Position:
+        """The position before the oldest record that is held."""
+
+        def ask(connection: Connection) -> Position:
+            (floor,) = connection.execute(_FLOOR).fetchone()
+            return 0 if floor is None or floor == connection.base else int(floor)
+
+        return self._call(ask)
+
+    def locate(self, id: str) -> Position | None:
+        """Where this id is; see `Broker.locate`."""
+        try:
+            id.encode()
+        except UnicodeEncodeError:
+            return None  # a lone surrogate: SQLite could not even be asked
+
+        def find(connection: Connection) -> Position | None:
+            row = connection.execute("SELECT position FROM log WHERE id = ?", (id,)).fetchone()
+            if row is not None:
+                return int(row[0])
+            number = number_of(id, connection.epoch)
+            if number is None:
+                return None
+            position = connection.base + number
+            if position > int(connection.execute(_HEAD).fetchone()[0] or 0):
+                return None
+            # A record with an own id has no second one: that id was never given out.
+            sql = "SELECT 1 FROM log WHERE position = ? AND id IS NOT NULL"
+            return position if connection.execute(sql, (position,)).fetchone() is None else None
+
+        return self._read(find)
+
+    # -- leases and presence ----------------------------------------------------------------------------------------
+
+    def claim(self, name: str, holder: str, seconds: float) -> str:
+        """Take a lease; see `Broker.claim`."""
+        return self._write(lambda connection: leases.claim(connection, name, holder, seconds))
+
+    def renew(self, leases_held: Sequence[tuple[str, str]], seconds: float) -> list[LeaseState]:
+        """Extend leases; see `Broker.renew`."""
+        return self._write(lambda connection: leases.renew(connection, leases_held, seconds))
+
+    def release(self, name: str, holder: str) -> bool:
+        """Give a lease up; see `Broker.release`."""
+        return self._write(lambda connection: leases.release(connection, name, holder))
+
+    def holder(self, name: str) -> str | None:
+        """Who has a lease."""
+        return self._call(lambda connection: leases.holder(connection, name))
+
+    def expired(self) -> list[tuple[str, str]]:
+        """Leases that nobody renewed in time; see `Broker.expired`."""
+        return self._call(leases.expired)
+
+    def request_stop(self, name: str, holder: str) -> bool:
+        """Ask the holder of a lease to stop; see `Broker.request_stop`."""
+        return self._write(lambda connection: leases.request_stop(connection, name, holder))
+
+    def announce(self, counts: Mapping[str, int], seconds: float) -> None:
+        """Say how many listen here; see `Broker.announce`."""
+        self._write(lambda connection: leases.announce(connection, self._process, counts, seconds))
+
+    def present(self, topic: str) -> int | None:
+        """How many listen; see `Broker.present`."""
+        return self._call(lambda connection: leases.present(connection, topic))
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def after_fork(self) -> None:
+        """Forget the parent's connections without closing them (https://sqlite.org/howtocorrupt.html section 2.6)."""
+        _inherited.extend(connection for connection in (self._writer, self._reader) if connection is not None)
+        if self._bell is not None:
+            self._bell.forget()
+        self._bells.forget()
+        self._reset()
+
+    def close(self) -> None:
+        """Close the connections, take the bell down, and wake `follow`."""
+        if self._closed:
+            return
+        self._closed = True
+        self.wake()
+        with self._read_lock:  # not before a reader inside `follow` has let go of the file
+            reader, self._reader = self._reader, None
+            bell = self._bell
+        if reader is not None:
+            reader.close()
+        with self._write_lock:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            self._say_goodbye(writer, bell)
+            writer.close()
+        if bell is not None:
+            bell.take_down()
+        self._bells.close()
+
+    def _say_goodbye(self, writer: Connection, bell: Bell | None) -> None:
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            leases.leave(writer, self._process)
+            if bell is not None:
+                writer.execute("DELETE FROM bells WHERE name = ?", (bell.name,))
+            writer.execute("COMMIT")
+        except sqlite3.Error:
+            pass  # whoever comes next cleans up
+
+    # -- transactions -----------------------------------------------------------------------------------------------
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction: committed if it returns, undone if it raises."""
+
+        def transaction(connection: Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # some errors (a full disk) undo it by themselves
+                    connection.execute("ROLLBACK")
+                raise
+            return result
+
+        return self._call(transaction)
+
+    def _call(self, work: Callable[[Connection], T]) -> T:
+        with self._locked(self._write_lock):
+            self._writer = self._current(self._writer)
+            return self._explained(work, self._writer)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self._locked(self._read_lock):
+            self._reader = self._current(self._reader)
+            return self._explained(work, self._reader)
+
+    @contextmanager
+    def _locked(self, lock: threading.Lock) -> Iterator[None]:
+        if not lock.acquire(timeout=BUSY_SECONDS):
+            raise BrokerUnavailable(
+                f"{str(self._path)!r} was in use by other threads of this process for more than {BUSY_SECONDS:g} s"
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _current(self, connection: Connection | None) -> Connection:
+        """The connection, opened where there is none, and anew where the file was replaced."""
+        if self._closed:
+            raise HubClosed(f"the hub on {self.url} is closed; make a new one to publish or subscribe")
+        if connection is not None:
+            if connection.inode == inode(self._path):
+                return connection
+            connection.close()
+        try:
+            return open_file(self._path, BUSY_SECONDS)
+        except sqlite3.Error as error:
+            raise explained(self._path, error, BUSY_SECONDS) from error
+
+    def _explained(self, work: Callable[[Connection], T], connection: Connection) -> T:
+        try:
+            return work(connection)
+        except sqlite3.Error as error:
+            raise explained(self._path, error, BUSY_SECONDS) from error
+
+
+def _records(connection: Connection, after: Position, limit: int) -> list[Record]:
+    if after >= 1 << 63:
+        raise HistoryLost(f"no file has a position {after}")  # SQLite could not even be asked
+    after = after or connection.base
+    found: list[Record] = []
+    prefix, base = connection.prefix, connection.base
+    characters = 0
+    rows = connection.execute(_READ, (after, limit))
+    for position, topic, event, data, id in rows:
+        found.append(Record(position, f"{prefix}{position - base}" if id is None else id, topic, data, event))
+        characters += len(data)
+        if characters > READ_CHARACTERS:
+            rows.close()
+            break
+    if found:
+        if found[0].position == after + 1:
+            return found
+    elif base <= after <= int(connection.execute(_HEAD).fetchone()[0] or base):
+        return found
+    raise HistoryLost(f"the file does not hold what follows position {after}")
+
+
+def _duplicate(connection: Connection, entries: Sequence[Entry], before: Position) -> DuplicateEvent:
+    """Which id it was; `before` is the last position that was there before these entries."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.id is None:
+            continue
+        sql = "SELECT 1 FROM log WHERE id = ? AND position <= ?"
+        if entry.id in seen or connection.execute(sql, (entry.id, before)).fetchone() is not None:
+            break
+        seen.add(entry.id)
+    return DuplicateEvent(f"id {entry.id!r} was published already; nothing of this call was published")

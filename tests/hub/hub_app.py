@@ -1,0 +1,36 @@
+"""A WSGI application on a hub; the URL of the hub is in the environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from streamkit import EventSourceResponse
+from streamkit.hub.hub import Hub
+
+hub = Hub(os.environ["HUB_URL"], finish_runs=20)
+
+
+def words() -> Iterator[str]:
+    for number in range(40):
+        time.sleep(0.05)
+        yield str(number)
+
+
+def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    path = environ["PATH_INFO"]
+    if path == "/events":
+        return EventSourceResponse(hub.subscribe("t"), retry=10)(environ, start_response)
+    if path == "/answer":
+        run = hub.run("answer", words, id="answer")
+        return EventSourceResponse(run.events(), retry=10)(environ, start_response)
+    if path == "/publish":
+        answer = hub.publish("t", environ["QUERY_STRING"])
+    elif path == "/pid":
+        answer = str(os.getpid())
+    else:
+        answer = "up"
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+    return [answer.encode()]

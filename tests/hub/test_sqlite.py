@@ -1,0 +1,480 @@
+"""The log in a file: several processes, and what may happen to a file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from streamkit.errors import BrokerUnavailable, SubscriberTooSlow
+from streamkit.hub import sqlite as sqlite_module
+from streamkit.hub.bells import Bells
+from streamkit.hub.broker import Entry, HistoryLost
+from streamkit.hub.gap import Gap
+from streamkit.hub.hub import Hub
+from streamkit.hub.sqlite import SQLiteBroker
+from tests.conftest import ROOT, eventually
+from tests.hub.conftest import Viewer
+
+PUBLISH = """
+import sys
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+hub.subscribe("none")  # a reader with a bell, as in a worker
+for number in range(int(sys.argv[2])):
+    id = hub.publish("t", f"{sys.argv[3]} {number}")
+    print(number, id, flush=True)
+"""
+
+
+@contextmanager
+def python(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/events.db"
+
+
+def entries(*texts: str) -> list[Entry]:
+    return [Entry("t", text, None, None) for text in texts]
+
+
+def test_other_processes_are_heard(url: str) -> None:
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        with python(PUBLISH, url, "200", "one") as one, python(PUBLISH, url, "200", "two") as two:
+            viewer.take(400)
+            assert (one.wait(20), two.wait(20)) == (0, 0), one.communicate()[0] + two.communicate()[0]
+        for name in ("one", "two"):
+            own = [event.data for event in viewer.events if (event.data or "").startswith(name)]
+            assert own == [f"{name} {number}" for number in range(200)]
+        first = viewer.events[0].id
+        assert Viewer(hub.subscribe("t", last_event_id=first)).take(399) == viewer.events[1:]
+
+
+def test_a_publisher_that_is_killed_loses_nothing_that_it_was_told(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        with python(PUBLISH, url, "1000000", "killed") as process:
+            viewer.until(lambda: len(viewer.events) >= 300)
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+            assert process.stdout is not None
+            told = [line.split() for line in process.stdout.read().splitlines() if len(line.split()) == 2]
+        hub.publish("t", "afterwards")
+        viewer.until(lambda: viewer.events[-1].data == "afterwards")
+        ids = [event.id for event in viewer.events]
+        assert len(set(ids)) == len(ids)
+        assert [id for _, id in told] == ids[: len(told)]
+        data = [event.data for event in viewer.events[:-1]]
+        assert data == [f"killed {number}" for number in range(len(data))]
+        hub.publish("t", "the dead one's bell is removed")
+        eventually(lambda: hub.publish("t", "x") and len(list(tmp_path.glob("*-bell-*"))) == 1)
+
+
+def test_two_processes_make_the_file_at_once(tmp_path: Path) -> None:
+    code = """
+import sys
+from streamkit.hub.hub import Hub
+sys.stdin.readline()
+for number in range(10):
+    print(Hub(f"sqlite:///{sys.argv[1]}/{number}.db").publish("t", "x").partition("-")[0])
+"""
+    with contextmanager_all([python_with_input(code, str(tmp_path)) for _ in range(3)]) as processes:
+        for process in processes:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        outputs = [process.communicate(timeout=30)[0].split() for process in processes]
+    assert len(outputs[0]) == 10, outputs
+    assert outputs[0] == outputs[1] == outputs[2], "they made different logs"
+
+
+def python_with_input(code: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@contextmanager
+def contextmanager_all(processes: list[subprocess.Popen[str]]) -> Iterator[list[subprocess.Popen[str]]]:
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait(10)
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                pipe.close()
+
+
+def test_the_log_survives_a_restart(url: str) -> None:
+    with Hub(url) as hub:
+        ids = hub.publish_many([("t", "1"), ("t", "2")])
+    with Hub(url) as hub:
+        ids.append(hub.publish("t", "3"))
+        assert [event.id for event in Viewer(hub.subscribe("t", last_event_id=ids[0])).take(2)] == ids[1:]
+
+
+def test_a_file_made_anew_is_a_gap_and_not_silence(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        old = hub.publish("t", "old")
+        viewer.take(1)
+        for path in tmp_path.glob("events.db*"):
+            if "bell" not in path.name:
+                path.unlink()
+        new = hub.publish("t", "new")
+        viewer.until(lambda: viewer.events[-1].data == "new")
+        assert any(isinstance(event, Gap) for event in viewer.events)
+        late = Viewer(hub.subscribe("t", last_event_id=old)).take(2)
+        assert isinstance(late[0], Gap)
+        assert late[1].id == new
+
+
+def test_a_slow_subscriber_of_a_file_that_is_gone_does_not_wait_for_ever(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        slow, fast = Viewer(hub.subscribe("t")), Viewer(hub.subscribe("t"))
+        hub.publish_many([("t", str(number)) for number in range(3000)])
+        fast.take(3000)
+        for path in tmp_path.glob("events.db*"):
+            if "bell" not in path.name:
+                path.unlink()
+        hub.publish("t", "new")
+        fast.until(lambda: fast.events[-1].data == "new")
+        events = slow.end()
+        assert [event.data for event in events] == [str(number) for number in range(len(events))]
+        assert isinstance(slow.subscription.error, SubscriberTooSlow)
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BrokerUnavailable, match="there is no folder"):
+        Hub(f"sqlite:///{tmp_path}/none/events.db")
+    with pytest.raises(BrokerUnavailable, match="is a folder"):
+        Hub(f"sqlite:///{tmp_path}")
+    monkeypatch.chdir(tmp_path)
+    with Hub("sqlite:///a%20name%3F.db") as hub:
+        monkeypatch.chdir("/")  # the path is of the moment when the hub was made
+        hub.publish("t", "x")
+    assert (tmp_path / "a name?.db").exists()
+    long = tmp_path / ("x" * 100) / ("y" * 100)
+    long.mkdir(parents=True)
+    with Hub(f"sqlite:///{long}/events.db") as hub:  # longer than the path of a UNIX socket may be
+        viewer = Viewer(hub.subscribe("t"))
+        hub.publish("t", "x")
+        viewer.take(1)
+        assert len(list(long.glob("*-bell-*"))) == 1
+    assert not list(long.glob("*-bell-*"))
+
+
+def test_a_corrupted_file(url: str, tmp_path: Path) -> None:
+    (tmp_path / "events.db").write_bytes(b"this is not a database" * 500)
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable, match="damaged, or not a hub's file; move it away"):
+                hub.publish("t", "x")
+        (tmp_path / "events.db").unlink()
+        hub.publish("t", "a new one is made")
+        eventually(lambda: hub._reader._position is not None)
+        hub.publish("t", "and read")
+        viewer.until(lambda: viewer.events and viewer.events[-1].data == "and read")
+
+
+def test_somebody_elses_file_is_not_touched(url: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "events.db") as theirs:
+        theirs.execute("CREATE TABLE log (theirs)")
+    theirs.close()
+    before = (tmp_path / "events.db").read_bytes()
+    with (
+        Hub(url) as hub,
+        pytest.raises(BrokerUnavailable, match="holds other tables; give the hub a file of its own"),
+    ):
+        hub.publish("t", "x")
+    assert (tmp_path / "events.db").read_bytes() == before
+
+
+def test_a_newer_format_is_not_touched(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        hub.publish("t", "x")
+    with sqlite3.connect(tmp_path / "events.db") as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    with Hub(url) as hub, pytest.raises(BrokerUnavailable, match="another version of streamkit"):
+        hub.publish("t", "x")
+
+
+def test_a_read_only_file(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        hub.publish("t", "x")
+    code = """
+import os, sys
+import streamkit.hub.sqlite
+from streamkit.errors import BrokerUnavailable
+from streamkit.hub.hub import Hub
+os.setuid(65534)  # root may write everything
+try:
+    Hub(sys.argv[1]).publish("t", "x")
+except BrokerUnavailable as error:
+    print(error)
+"""
+    if os.getuid() != 0:
+        code = code.replace("os.setuid(65534)", "pass")
+    (tmp_path / "events.db").chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+    tmp_path.chmod(0o555)
+    folder = tmp_path.parent
+    modes = []
+    while os.getuid() == 0 and not folder.stat().st_mode & stat.S_IXOTH:  # pytest's own folders are private
+        modes.append((folder, folder.stat().st_mode))
+        folder.chmod(0o755)
+        folder = folder.parent
+    try:
+        with python(code, url) as process:
+            output = process.communicate(timeout=20)[0]
+    finally:
+        tmp_path.chmod(0o755)
+        for folder, mode in modes:
+            folder.chmod(mode)
+    assert "cannot be written; let this process write to the file and to its folder" in output
+
+
+def test_a_full_disk_loses_nothing_before_it(url: str) -> None:
+    """A limit on the size of files, in a process of its own, stands for the disk."""
+    code = """
+import resource, signal, sys
+from streamkit.errors import BrokerUnavailable
+from streamkit.hub.hub import Hub
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+hub = Hub(sys.argv[1])
+hub.publish("t", "0")
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+number = 0
+try:
+    while number < 1000:
+        hub.publish("t", f"{number + 1} ".ljust(5000))
+        number += 1
+except BrokerUnavailable as error:
+    print("full", number, error)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print("again", hub.publish("t", "again"))
+"""
+    assert resource.RLIM_INFINITY
+    with python(code, url) as process:
+        output = process.communicate(timeout=30)[0]
+    full, again = output.splitlines()
+    published = int(full.split()[1])
+    assert published < 1000
+    with Hub(url) as hub:
+        events = Viewer(hub.subscribe("t", last_event_id="all")).take(published + 3)
+        assert [(event.data or "").strip() for event in events[1:]] == [
+            *(str(number) for number in range(published + 1)),
+            "again",
+        ]
+        assert events[-1].id == again.split()[1]
+
+
+def test_a_file_that_is_busy(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.1)
+    with Hub(url) as hub:
+        hub.publish("t", "1")
+        other = sqlite3.connect(tmp_path / "events.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(BrokerUnavailable, match=r"held by another process for more than 0\.1 s"):
+            hub.publish("t", "2")
+        other.execute("ROLLBACK")
+        other.close()
+        hub.publish("t", "3")
+        assert Viewer(hub.subscribe("t", last_event_id="all")).data(3)[1:] == ["1", "3"]
+
+
+def test_without_bells_a_reader_looks_by_itself(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bells, "hang", lambda self: None)
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        hub.publish("t", "x")
+        viewer.take(1)
+
+
+def test_trimming_keeps_the_file_small(url: str, tmp_path: Path) -> None:
+    broker = SQLiteBroker(url, retain=1000)
+    try:
+        for _ in range(200):
+            broker.append(entries(*["x" * 100] * 100))
+        assert broker.head() - broker.floor() <= 1200
+        (size,) = (path.stat().st_size for path in tmp_path.glob("events.db"))
+        assert size < 2_000_000
+    finally:
+        broker.close()
+
+
+def test_a_position_of_another_file_is_never_taken_for_ones_own(tmp_path: Path) -> None:
+    one, two = (SQLiteBroker(f"sqlite:///{tmp_path}/{name}.db") for name in ("one", "two"))
+    try:
+        one.append(entries("a", "b"))
+        two.append(entries("a", "b", "c"))
+        with pytest.raises(HistoryLost):
+            two.read(one.head(), 10)
+    finally:
+        one.close()
+        two.close()
+
+
+def test_a_fork_begins_anew_on_the_same_log(url: str) -> None:
+    code = """
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of forks beside threads
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+subscription = hub.subscribe("t")
+hub.publish("t", "parent")
+child = os.fork()
+name = "child" if child == 0 else "parent"
+events = iter(hub.subscribe("t", last_event_id="all"))
+if child == 0:
+    hub.publish("t", "from the child")
+seen = [next(events).data for _ in range(3)][1:]
+events.close()
+print(name, seen, flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
+    with python(code, url) as process:
+        output = process.communicate(timeout=30)[0]
+    assert sorted(output.splitlines()) == [
+        "child ['parent', 'from the child']",
+        "parent ['parent', 'from the child']",
+    ], output
+
+
+def test_memory_warns_after_a_fork() -> None:
+    code = """
+import logging, os
+logging.basicConfig()
+from streamkit.hub.hub import Hub
+hub = Hub()
+if os.fork() == 0:
+    for _ in range(3):
+        hub.publish("t", "x")
+else:
+    hub.publish("t", "x")
+    os.wait()
+"""
+    with python(code) as process:
+        output = process.communicate(timeout=30)[0]
+    assert output.count("memory:// reaches one process only") == 1, output
+
+
+def test_a_worker_that_dies_with_a_run_is_seen(url: str) -> None:
+    code = """
+import sys, threading
+from streamkit.hub import run
+from streamkit.hub.hub import Hub
+run.LEASE_SECONDS = 1.0
+hub = Hub(sys.argv[1])
+def produce():
+    yield "half"
+    threading.Event().wait()
+print(hub.run("t", produce).id, flush=True)
+threading.Event().wait()
+"""
+    with Hub(url) as hub, python(code, url) as process:
+        assert process.stdout is not None
+        id = process.stdout.readline().strip()
+        run = hub.run("t", lambda: ["never"])
+        assert run.attached, process.stdout.read()
+        assert run.id == id
+        viewer = Viewer(run.events())
+        viewer.take(1)
+        process.kill()
+        assert viewer.end()[-1].json()["code"] == "run_lost"
+
+
+def test_presence_counts_other_processes(url: str) -> None:
+    code = """
+import sys
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+subscriptions = [hub.subscribe("t") for _ in range(3)]
+for subscription in subscriptions:
+    subscription.start(lambda: None)
+print("ready", flush=True)
+sys.stdin.readline()
+hub.close()
+"""
+    with Hub(url) as hub, contextmanager_all([python_with_input(code, url)]) as (process,):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        viewer = Viewer(hub.subscribe("t"))
+        eventually(lambda: hub.presence("t") == (1, 4))
+        process.communicate("bye\n", timeout=20)
+        eventually(lambda: hub.presence("t") == (1, 1))
+        viewer.close()
+
+
+def test_at_exit_nothing_is_left(url: str, tmp_path: Path) -> None:
+    code = """
+import sys
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+subscription = hub.subscribe("t")
+subscription.start(lambda: None)
+hub.publish("t", "x")
+"""
+    with python(code, url) as process:
+        output = process.communicate(timeout=30)[0]
+        assert (process.returncode, output) == (0, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["events.db"]
+
+
+def test_bells_of_the_dead_are_removed(tmp_path: Path) -> None:
+    bells = Bells(tmp_path / "events.db")
+    bell = bells.hang()
+    assert bell is not None
+    bells.ring([bell.name])
+    bell.wait(20)
+    os.mkfifo(tmp_path / "dead")
+    assert bells.is_dead("dead")
+    bells.ring([bell.name, "gone", "../elsewhere"])
+    assert sorted(bells.take_dead()) == ["dead", "gone"]
+    assert not bells.is_dead(bell.name)
+    waiting = threading.Thread(target=bell.wait, args=(20,))
+    waiting.start()
+    bell.take_down()
+    waiting.join(20)
+    bell.take_down()
+    bell.wait(20)
+    bells.ring([bell.name])
+    assert bells.take_dead() == [bell.name]
+    assert list(tmp_path.iterdir()) == []
