@@ -19,17 +19,20 @@ import random
 import ssl
 import threading
 from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from typing import Final, TypeVar
 
-from streamkit.client.stoppable_connection import SecureConnection, StoppableConnection, Stopped, StopSignal
-from streamkit.errors import EventSourceError, StreamkitError
+from streamkit.client.http_exchange import HTTPExchange
+from streamkit.client.http_request import HTTPRequest, new_request
+from streamkit.client.proxies import FROM_ENVIRONMENT, checked_proxy
+from streamkit.client.response_body import ResponseBody
+from streamkit.client.retry_after import retry_after_seconds
+from streamkit.client.stoppable_connection import Stopped, StopSignal
+from streamkit.errors import ConnectionLost, DecodeError, NotAnEventStream, StreamkitError, StreamRefused
 from streamkit.formats.event_stream import ServerSentEvent
-from streamkit.formats.event_stream_decoder import EventStreamDecoder
+from streamkit.formats.event_stream_decoder import MAX_EVENT_BYTES, EventStreamDecoder
 
 log: Final = logging.getLogger("streamkit")
 
@@ -42,17 +45,31 @@ LONGEST_BACK_OFF: Final = 30.0
 LONGEST_RETRY: Final = 86_400.0
 """Seconds of the longest `retry` that is obeyed, so that no server can put a client to sleep for good."""
 
-MAX_REDIRECTS: Final = 20
-"""The limit of the Fetch standard (section 4.4, HTTP-redirect fetch)."""
+_Told = TypeVar("_Told")
 
-READ_BYTES: Final = 65536
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_OF_ONE_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
-_OF_A_BODY = frozenset(
-    {"content-encoding", "content-language", "content-location", "content-type", "content-length"}
-)
-_URL_CHARACTERS = "/?%:@!$&'()*+,;=~-._[]"
+@dataclass(frozen=True)
+class Opened:
+    """What `on_open` is told: the answer that a stream begins with."""
+
+    url: str
+    """Where the stream is, after redirects, without user name and password."""
+    http_version: str
+    """`"1.0"` or `"1.1"`."""
+    headers: http.client.HTTPMessage
+    """The header fields of the answer; names in any case."""
+
+
+@dataclass(frozen=True)
+class Retry:
+    """What `on_retry` is told: a connection has ended, and the next will be opened after `delay` seconds."""
+
+    delay: float
+    """Seconds."""
+    failures: int
+    """Connections in a row that ended without an event in between, this one included."""
+    error: Exception | None
+    """What went wrong; None where the server ended the stream."""
 
 
 class EventSource:
@@ -64,7 +81,7 @@ class EventSource:
             print(event.event, event.id, event.data)
     ```
 
-    - `url`: `http` or `https`, without user name and password.
+    - `url`: `http` or `https`. A user name and password in it are sent as basic authentication, as `auth` is.
     - `method`, `headers`, `body`: of every request. A reconnection **repeats the method and the body**: with a paid or
       changing call behind a POST, give `max_retries=0`. `headers` is copied; `Accept` and `Cache-Control` are added
       where it does not name them. `body` is bytes, or text that is sent as UTF-8.
@@ -72,6 +89,14 @@ class EventSource:
     - `timeout`: seconds without a byte (a heartbeat is one) until the connection counts as lost, and seconds that a
       connection may take to open. Default 60: four heartbeats of 15 s. None waits for ever, and then never notices
       a server that has vanished without a word.
+    - `auth`: user name and password, for basic authentication (RFC 7617). Like any `Authorization` and `Cookie` header
+      they are not sent on to another server that a redirect leads to.
+    - `ssl_context`: whom to trust, and with which certificate to answer. None trusts what the system trusts.
+    - `proxy`: `"environment"` obeys `http_proxy`, `https_proxy`, `all_proxy` and `no_proxy`; else the URL of a proxy;
+      None is none.
+    - `max_event_bytes`: the limit of one event, as of `EventStreamDecoder`; None is without.
+    - `on_open`, `on_retry`: called with an `Opened` when a stream begins, and with a `Retry` before each wait, on the
+      thread that iterates. They may call `close()`. What they raise comes out of `next()` and ends the iteration.
     - `max_retries`: how often in a row a connection is opened again without an event in between. None is without
       limit; 0 reads one connection to its end.
 
@@ -79,12 +104,14 @@ class EventSource:
     a row up to 30 s, and up to a quarter more at random. An event sets it back.
 
     Iteration ends quietly after `close()`, after status 204, and where the retries are used up and the last connection
-    ended cleanly. It raises `EventSourceError` (with `.status`) for any other status than 200, a wrong content type, a
-    redirect that cannot be followed, a certificate that is not trusted, and where the retries are used up and the last
-    connection failed; `DecodeError` for an event that is too large. After either, it is over. The constructor raises
-    `ValueError` or `TypeError` for parameters out of range, and opens no connection: the first `next()` does.
+    ended cleanly. It raises, all of them kinds of `EventSourceError`: `StreamRefused` for any other status than 200,
+    `NotAnEventStream` for a wrong content type or an unknown coding, `RedirectFailed`, `CertificateRefused`,
+    `ProxyFailed`, and `ConnectionLost` where the retries are used up and the last connection failed; and `DecodeError`
+    for an event that is too large. After any of these it is over. The constructor raises `ValueError` or
+    `TypeError` for parameters out of range, and opens no connection: the first `next()` does.
 
-    One thread iterates; `close()` may be called from any.
+    Answers in gzip and deflate are read, though not asked for: compression holds events back. One thread iterates;
+    `close()` may be called from any.
     """
 
     def __init__(
@@ -97,6 +124,12 @@ class EventSource:
         last_event_id: str | None = None,
         timeout: float | None = 60,  # seconds
         max_retries: int | None = None,
+        auth: tuple[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = FROM_ENVIRONMENT,
+        max_event_bytes: int | None = MAX_EVENT_BYTES,
+        on_open: Callable[[Opened], object] | None = None,
+        on_retry: Callable[[Retry], object] | None = None,
     ) -> None:
         if timeout is not None and not 0 < timeout < math.inf:
             raise ValueError(f"timeout must be seconds above 0, or None to wait for ever, not {timeout!r}")
@@ -110,25 +143,28 @@ class EventSource:
             last_event_id = named if last_event_id is None else last_event_id
         # An id is checked as an event that carries it would be.
         self._last_event_id = ServerSentEvent("", id=last_event_id or "").id or ""
-        self._request = _Request(
-            _checked_url(url), method, own_headers, body.encode() if isinstance(body, str) else body
+        self._request = new_request(
+            url, method, own_headers, body.encode() if isinstance(body, str) else body, auth
         )
-        self._timeout = timeout
+        if proxy not in (None, FROM_ENVIRONMENT):
+            checked_proxy(proxy)
         self._max_retries = max_retries
+        self._max_event_bytes = max_event_bytes
+        self._on_open = on_open
+        self._on_retry = on_retry
         self._retry = FIRST_RETRY
         self._failures = 0  # connections in a row that brought no event
         self._ready: deque[ServerSentEvent] = deque()
-        self._decoder = EventStreamDecoder()
-        self._connection: StoppableConnection | None = None
-        self._response: http.client.HTTPResponse | None = None
-        self._rest: int | None = None  # bytes that a Content-Length still promises
+        self._decoder = self._new_decoder()
+        self._body: ResponseBody | None = None
         self._over = False
         self._stop = StopSignal()
+        self._exchange = HTTPExchange(self._stop, timeout=timeout, context=ssl_context, proxy=proxy)
         self._reading = threading.Lock()  # held by the thread that owns the connection
 
     @property
     def url(self) -> str:
-        """The URL that every connection begins with."""
+        """The URL that every connection begins with, without user name and password."""
         return self._request.url.geturl()
 
     @property
@@ -162,6 +198,11 @@ class EventSource:
         return self
 
     def __next__(self) -> ServerSentEvent:
+        if len(self._ready) > 1 and not self._stop.given:
+            # Events after this one are decoded already: its id is the cursor, and nothing needs the connection.
+            event = self._ready.popleft()
+            self._last_event_id = event.id or ""
+            return event
         try:
             with self._reading:
                 return self._next()
@@ -203,21 +244,13 @@ class EventSource:
     def _advance(self) -> None:
         """Do the next thing that can bring events: connect, or read once."""
         try:
-            if self._response is None:
+            if self._body is None:
                 self._connect()
                 return
-            # The rest is counted here: before Python 3.12 `read1` reads on where the Content-Length ends.
-            size = READ_BYTES if self._rest is None else min(READ_BYTES, self._rest)
-            data = self._response.read1(size) if size else b""
-        except ssl.SSLCertVerificationError as error:
-            raise EventSourceError(
-                f"{self._request} has a certificate that is not trusted: {error}"
-            ) from error
-        except (OSError, http.client.HTTPException) as error:
+            data = self._body.read()
+        except (OSError, http.client.HTTPException, DecodeError) as error:
             self._lost(error)
             return
-        if self._rest is not None:
-            self._rest -= len(data)
         events = self._decoder.feed(data)
         self._retry = self._retry if self._decoder.retry is None else self._decoder.retry
         if events:
@@ -226,59 +259,58 @@ class EventSource:
         else:
             self._last_event_id = self._decoder.last_event_id
         if not data:
-            self._lost(http.client.IncompleteRead(b"", self._rest) if self._rest else None)
+            self._lost(None)
 
     def _connect(self) -> None:
         """Open a connection, follow redirects, and take its answer if it is an event stream."""
-        request = self._request
-        for _ in range(MAX_REDIRECTS + 1):
-            response = self._answer(request)
-            if response.status not in _REDIRECTS:
-                break
-            location = response.headers.get("Location")
-            self._drop()
-            request = request.redirected(response.status, location)
-        else:
-            raise EventSourceError(
-                f"{self._request} was redirected more than {MAX_REDIRECTS} times", response.status
-            )
+        # Fetch standard, HTTP-network-or-cache fetch: the cache mode "no-store" of an EventSource is this header.
+        extra: dict[str, str | bytes] = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        if self._last_event_id:
+            extra["Last-Event-ID"] = self._last_event_id.encode()  # as text it would have to be Latin-1
+        request, response = self._exchange.open(self._request, extra)
         if response.status == 204:  # "No Content": the server's way to say that there will be no more
             raise Stopped
         if response.status != 200:
-            raise EventSourceError(f"{request} answered {response.status} {response.reason}", response.status)
+            raise self._refusal(request, response)
         content_type = response.headers.get("Content-Type", "")
         if content_type.partition(";")[0].strip().lower() != "text/event-stream":
-            raise EventSourceError(
-                f"{request} is not an event stream but {content_type or 'of no type'!r}", 200
+            raise NotAnEventStream(
+                f"{request} is not an event stream but {content_type or 'of no type'!a}; is this the URL of "
+                "the stream, and does it need a login?",
+                200,
             )
-        encoding = response.headers.get("Content-Encoding", "identity")
-        if encoding.strip().lower() not in ("", "identity"):
-            raise EventSourceError(
-                f"{request} came with Content-Encoding {encoding!r}, which was not asked for", 200
-            )
-        self._rest = response.length
+        try:
+            body = ResponseBody(response)
+        except DecodeError as error:
+            raise NotAnEventStream(f"{request} cannot be read: {error}", 200) from error
         # The standard starts a stream with an empty id buffer, and browsers with the id in force: an event without
         # an id must not clear the cursor.
-        self._decoder = EventStreamDecoder(last_event_id=self._last_event_id)
+        self._decoder = self._new_decoder()
+        self._body = body
+        version = "1.0" if response.version == 10 else "1.1"
+        self._tell(self._on_open, Opened(request.url.geturl(), version, response.headers))
 
-    def _answer(self, request: _Request) -> http.client.HTTPResponse:
-        """Send one request on a connection of its own and return the answer, its body unread."""
-        host, port = request.url.hostname or "", request.port
-        if request.url.scheme == "https":
-            self._connection = SecureConnection(host, port, timeout=self._timeout)
-        else:
-            self._connection = StoppableConnection(host, port, timeout=self._timeout)
-        self._connection.stop = self._stop
-        headers: dict[str, str | bytes] = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
-        for name, value in request.headers.items():
-            for given in [given for given in headers if given.lower() == name.lower()]:
-                del headers[given]
-            headers[name] = value
-        if self._last_event_id:
-            headers["Last-Event-ID"] = self._last_event_id.encode()  # as text it would have to be Latin-1
-        self._connection.request(request.method, request.target, request.body, headers)
-        self._response = self._connection.getresponse()
-        return self._response
+    def _new_decoder(self) -> EventStreamDecoder:
+        return EventStreamDecoder(max_event_bytes=self._max_event_bytes, last_event_id=self._last_event_id)
+
+    def _refusal(self, request: HTTPRequest, response: http.client.HTTPResponse) -> StreamRefused:
+        wait = retry_after_seconds(response.headers.get("Retry-After"))
+        advice = "" if wait is None else f"; it asks to come back in {wait:.0f} s"
+        reason = ascii(response.reason)[1:-1]
+        return StreamRefused(
+            f"{request} answered {response.status} {reason}{advice}",
+            response.status,
+            self._exchange.excerpt(),
+            wait,
+        )
+
+    def _tell(self, callback: Callable[[_Told], object] | None, told: _Told) -> None:
+        if callback is not None:
+            try:
+                callback(told)
+            except BaseException:
+                self._over = True
+                raise
 
     def _lost(self, error: Exception | None) -> None:
         """After the end of a connection, wait until the next may be opened; `error` is None for a clean end."""
@@ -289,7 +321,7 @@ class EventSource:
         if self._max_retries is not None and self._failures > self._max_retries:
             if error is None:
                 raise Stopped
-            raise EventSourceError(
+            raise ConnectionLost(
                 f"{self._request} was lost, and the retries are used up: {error!r}"
             ) from error
         delay = self._delay()
@@ -297,6 +329,7 @@ class EventSource:
             log.debug("%s ended; reconnecting in %.1f s", self._request, delay)
         else:
             log.warning("%s was lost (%r); reconnecting in %.1f s", self._request, error, delay)
+        self._tell(self._on_retry, Retry(delay, self._failures, error))
         if self._stop.wait(delay):
             raise Stopped
 
@@ -310,73 +343,5 @@ class EventSource:
         return min(delay, max(told, LONGEST_BACK_OFF)) * random.uniform(1, 1.25)
 
     def _drop(self) -> None:
-        response, self._response = self._response, None
-        connection, self._connection = self._connection, None
-        for opened in (response, connection):
-            if opened is not None:
-                with suppress(OSError):  # a TLS socket may still have something to say
-                    opened.close()
-        self._stop.forget()
-
-
-@dataclass(frozen=True)
-class _Request:
-    """One request; its text is for messages, without the query, in which secrets travel."""
-
-    url: SplitResult
-    method: str
-    headers: dict[str, str]
-    body: bytes | None
-
-    @property
-    def port(self) -> int:
-        return self.url.port or (443 if self.url.scheme == "https" else 80)
-
-    @property
-    def target(self) -> str:
-        """The path and the query, in ASCII (RFC 3986 section 2)."""
-        query = f"?{self.url.query}" if self.url.query else ""
-        return quote((self.url.path or "/") + query, safe=_URL_CHARACTERS)
-
-    def redirected(self, status: int, location: str | None) -> _Request:
-        """Return the request that a redirect asks for (Fetch standard, HTTP-redirect fetch)."""
-        try:
-            if not location:
-                raise ValueError("it names no Location")
-            # A header is bytes, which http.client shows as Latin-1; non-ASCII ones are sent as UTF-8 in practice.
-            location = location.encode("latin-1", "replace").decode("utf-8", "replace")
-            url = _checked_url(urljoin(self.url.geturl(), location))
-        except ValueError as error:
-            raise EventSourceError(
-                f"{self} answered {status}, but it cannot be followed: {error}", status
-            ) from error
-        method, headers, body = self.method, self.headers, self.body
-        if (status == 303 and method not in ("GET", "HEAD")) or (status in (301, 302) and method == "POST"):
-            method, body = "GET", None
-            headers = {name: value for name, value in headers.items() if name.lower() not in _OF_A_BODY}
-        if (url.scheme, url.hostname, url.port) != (self.url.scheme, self.url.hostname, self.url.port):
-            headers = {name: value for name, value in headers.items() if name.lower() not in _OF_ONE_ORIGIN}
-        return _Request(url, method, headers, body)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.url.scheme}://{self.url.netloc}{self.url.path}"
-
-
-def _checked_url(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(
-            f"{url!r} is not a URL of an event stream; give http://host/path or https://host/path"
-        )
-    if parts.username is not None or parts.password is not None:
-        raise ValueError(
-            "a URL with a user name or password is not sent; give an Authorization header instead"
-        )
-    _ = parts.port  # raises ValueError where it is no port
-    try:
-        parts.hostname.encode("idna")
-        if not parts.hostname.isprintable() or " " in parts.hostname:
-            raise UnicodeError("it has a space or a control character")
-    except UnicodeError as error:
-        raise ValueError(f"{parts.hostname!r} is not a host name: {error}") from error
-    return parts._replace(fragment="")
+        self._body = None
+        self._exchange.close()

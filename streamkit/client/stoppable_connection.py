@@ -9,8 +9,12 @@ from __future__ import annotations
 import http.client
 import selectors
 import socket
+import ssl
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
+
+from streamkit.errors import ProxyFailed
 
 
 class Stopped(Exception):
@@ -25,6 +29,8 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
+        self.given = False
+        """Whether `set` was called, for who asks often: reading it costs no call."""
         self._flag = threading.Event()
         self._lock = threading.RLock()  # `close` may be called by a signal handler in between
         self._socket: socket.socket | None = None
@@ -39,6 +45,7 @@ class StopSignal:
 
     def set(self) -> None:
         """Raise the flag and shut the watched connection down. From any thread, any number of times."""
+        self.given = True
         self._flag.set()
         with self._lock:
             if self._socket is not None:
@@ -62,51 +69,99 @@ class StopSignal:
 
 
 class StoppableConnection(http.client.HTTPConnection):
-    """A connection that a `StopSignal` can interrupt while it is opened."""
+    """A connection to `host` and `port`, under TLS where there is a `context`, that a `StopSignal` can interrupt.
 
-    stop: StopSignal
-    """To be set before the first request."""
+    `through` is the host and port of a proxy to connect to instead. With a `context` the proxy is asked for a tunnel
+    by CONNECT with `tunnel_headers` (RFC 9110 section 9.3.6), so that it sees nothing of what is said.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        stop: StopSignal,
+        timeout: float | None,  # seconds to open, then without a byte; None waits for ever
+        context: ssl.SSLContext | None = None,
+        through: tuple[str, int] | None = None,
+        tunnel_headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(host, port, timeout=timeout)
+        self._stop = stop
+        self._tls = context
+        self._through = through
+        self._tunnel_headers = dict(tunnel_headers or {})
+        self._opened_socket: socket.socket | None = None
+        self.default_port = 80 if context is None else 443  # which the Host header leaves out
 
     def connect(self) -> None:
-        """Connect to the first address that answers within `timeout` seconds. Raises `OSError` or `Stopped`."""
-        failure: OSError = OSError(f"{self.host} has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
-            self.host, self.port, 0, socket.SOCK_STREAM
-        ):
+        """Connect to the first address that answers within `timeout` seconds. Raises what can go wrong on the way.
+
+        `OSError` for the network, `ProxyFailed` for a refused tunnel, `Stopped` where the signal was given.
+        """
+        host, port = self._through or (self.host, self.port)
+        self.sock = self._opened(host, port)
+        if self._tls is not None:
+            if self._through is not None:
+                self._ask_for_tunnel()
+            self.sock = self._tls.wrap_socket(self.sock, server_hostname=self.host)
+        self._opened_socket = self.sock
+
+    def hurry(self, seconds: float) -> None:
+        """From now on wait that long at most for a byte of the answer."""
+        # `sock` is None already where the answer ends with the connection; the socket itself lives on for its reader.
+        if self._opened_socket is not None:
+            self._opened_socket.settimeout(seconds)
+
+    def _opened(self, host: str, port: int) -> socket.socket:
+        failure: OSError = OSError(f"{host} has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
             opened = socket.socket(family, kind, protocol)
             try:
-                self._open(opened, address)
+                self._open(opened, address, f"{host} port {port}")
             except OSError as error:
                 opened.close()
-                if self.stop.is_set():
+                if self._stop.is_set():
                     raise
                 failure = error
             except BaseException:
                 opened.close()
                 raise
             else:
-                self.sock = opened
-                return
+                return opened
         raise failure
 
-    def _open(self, opened: socket.socket, address: object) -> None:
+    def _open(self, opened: socket.socket, address: object, name: str) -> None:
         # Not `create_connection`: only a socket that is on its way already can be shut down by another thread.
         opened.setblocking(False)
         with suppress(BlockingIOError):
             opened.connect(address)  # type: ignore[arg-type]  # as getaddrinfo gave it
-        self.stop.watch(opened)
+        self._stop.watch(opened)
         with selectors.DefaultSelector() as selector:
             selector.register(opened, selectors.EVENT_WRITE)
             if not selector.select(self.timeout):
-                raise TimeoutError(
-                    f"{self.host} port {self.port} took longer than {self.timeout} s to connect"
-                )
+                raise TimeoutError(f"{name} took longer than {self.timeout} s to connect")
         error = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
-            raise OSError(error, f"cannot connect to {self.host} port {self.port}")
+            raise OSError(error, f"cannot connect to {name}")
         opened.settimeout(self.timeout)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-
-class SecureConnection(http.client.HTTPSConnection, StoppableConnection):
-    """The same under TLS: `HTTPSConnection.connect` wraps what `StoppableConnection.connect` has opened."""
+    def _ask_for_tunnel(self) -> None:
+        host = f"[{self.host}]" if ":" in self.host else self.host.encode("idna").decode()
+        target = f"{host}:{self.port}"
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        lines += [f"{name}: {value}" for name, value in self._tunnel_headers.items()]
+        self.sock.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
+        # The server behind the tunnel waits for our greeting, so nothing is read here that belongs to it.
+        answer = http.client.HTTPResponse(self.sock, method="CONNECT")
+        try:
+            answer.begin()
+        finally:
+            answer.close()
+        if not 200 <= answer.status < 300:  # "Any 2xx (Successful) response"
+            raise ProxyFailed(
+                f"the proxy answered {answer.status} {ascii(answer.reason)[1:-1]} when it was asked for a tunnel "
+                f"to {target}; check its address and its user and password, or name the host in no_proxy",
+                answer.status,
+            )

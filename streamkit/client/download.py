@@ -1,0 +1,374 @@
+"""`download`: a URL to a file that is whole or absent, resumed where an earlier attempt ended (RFC 9110 section 14).
+
+The law:
+
+- Bytes are added only to bytes of the same representation: `If-Range` carries the strong validator that came with the
+  first of them, and what comes back is checked again. A file that has changed starts over.
+- A body that broke off is never taken for a whole one. Where the framing cannot tell, a digest must, or the caller.
+- What came is kept through time-outs, restarts and a full disk; only bytes that are known to be wrong are removed.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import http.client
+import logging
+import math
+import random
+import re
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256 as sha256_of
+from os import PathLike
+from pathlib import Path
+from typing import Final
+
+from streamkit.client.http_exchange import HTTPExchange
+from streamkit.client.http_request import HTTPRequest, new_request
+from streamkit.client.partial_file import Note, PartialFile
+from streamkit.client.proxies import FROM_ENVIRONMENT
+from streamkit.client.response_body import ResponseBody
+from streamkit.client.retry_after import retry_after_seconds
+from streamkit.client.stoppable_connection import StopSignal
+from streamkit.errors import DecodeError, DigestMismatch, DownloadError, EventSourceError
+from streamkit.formats.header_fields import parse_http_date
+
+log: Final = logging.getLogger("streamkit")
+
+FIRST_WAIT: Final = 1.0
+"""Seconds before the first retry; doubled at each in a row."""
+
+LONGEST_WAIT: Final = 30.0
+"""Seconds that doubling ends at, and the longest `Retry-After` that is waited for."""
+
+PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses that may be different the next time (RFC 9110 section 15, RFC 6585, RFC 8470)."""
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,18})")
+# RFC 9530 section 2: a dictionary of byte sequences. Weaker algorithms are not looked at.
+_DIGEST = re.compile(r"(?:^|,)[ \t]*(sha-256|sha-512)=:([A-Za-z0-9+/=]*):")
+_DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What `download` did."""
+
+    path: Path
+    size: int
+    """Bytes of the file."""
+    resumed_from: int
+    """Bytes that an earlier call had left; 0 where there were none, or they were of no use."""
+    verified: bool
+    """Whether a digest, and not the length alone, says that it is right."""
+
+
+def download(
+    url: str,
+    path: str | PathLike[str],
+    *,
+    headers: Mapping[str, str] | None = None,
+    auth: tuple[str, str] | None = None,
+    sha256: str | None = None,
+    max_bytes: int | None = None,
+    timeout: float | None = 60,  # seconds without a byte; None waits for ever
+    max_retries: int | None = 5,
+    allow_unknown_length: bool = False,
+    ssl_context: ssl.SSLContext | None = None,
+    proxy: str | None = FROM_ENVIRONMENT,
+    progress: Callable[[int, int | None], object] | None = None,
+) -> Downloaded:
+    """Load `url` into the file `path`, and return what was done.
+
+    Bytes go to `path` + `.part`; the file appears under its name when all of it is there and right, in place of an
+    older one. A call that fails or is interrupted leaves the part, and the next call asks for the rest of it.
+
+    - `sha256`: what the file must have, in hexadecimal. Without it `Repr-Digest` and `Content-Digest` of the answer are
+      checked where the server sends them (RFC 9530; SHA-256 and SHA-512).
+    - `max_bytes`: the most that is accepted; None is without limit.
+    - `max_retries`: how often in a row it asks again without having come further, after 1, 2, 4, ... 30 s; None is
+      without limit.
+    - `allow_unknown_length`: also accept a body that only the end of the connection ends, where nothing tells whether
+      it is whole. With `sha256` it is accepted anyway.
+    - `progress(done, total)`: called after each read, with bytes; `total` is None while unknown. What it raises ends
+      the download; the part stays.
+    - `headers`, `auth`, `timeout`, `ssl_context`, `proxy`: as of `EventSource`.
+
+    Raises `DownloadError` for a status that says no, retries used up, a full disk, a part that another process writes;
+    `DigestMismatch`, a kind of it, for bytes that are not the right ones, which are removed. Other `OSError`s of the
+    file as they are; `ValueError` or `TypeError` for parameters out of range.
+
+    For one thread and one file; two downloads into one path exclude each other, also between processes.
+    """
+    if timeout is not None and not 0 < timeout < math.inf:
+        raise ValueError(f"timeout must be seconds above 0, or None to wait for ever, not {timeout!r}")
+    if max_retries is not None and max_retries < 0:
+        raise ValueError(f"max_retries must be 0 or more, or None for no limit, not {max_retries!r}")
+    if max_bytes is not None and max_bytes < 1:
+        raise ValueError(f"max_bytes must be at least 1, or None for no limit, not {max_bytes!r}")
+    if sha256 is not None and not re.fullmatch("[0-9A-Fa-f]{64}", sha256):
+        raise ValueError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}")
+    for name in headers or {}:
+        if name.lower() in ("range", "if-range", "accept-encoding"):
+            raise ValueError(f"the header {name!r} belongs to download itself: it asks for what is missing")
+    target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(
+            errno.EISDIR, "the target of a download is a folder; name a file in it", str(target)
+        )
+    stop = StopSignal()
+    exchange = HTTPExchange(stop, timeout=timeout, context=ssl_context, proxy=proxy)
+    request = new_request(url, "GET", headers, None, auth)
+    part = PartialFile(target)
+    try:
+        expected = None if sha256 is None else bytes.fromhex(sha256)
+        one = _Download(request, exchange, part, expected, max_bytes, allow_unknown_length, progress)
+        return one.run(stop, max_retries)
+    finally:
+        exchange.close()
+        part.close()
+
+
+class _TryAgain(Exception):
+    """This attempt brought not all of it; `wait` is what the server asked for, in seconds."""
+
+    def __init__(self, message: str, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
+
+
+class _Download:
+    """One call of `download`: attempts, one after the other, until the part is whole."""
+
+    def __init__(
+        self,
+        request: HTTPRequest,
+        exchange: HTTPExchange,
+        part: PartialFile,
+        sha256: bytes | None,
+        max_bytes: int | None,
+        allow_unknown_length: bool,
+        progress: Callable[[int, int | None], object] | None,
+    ) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._part = part
+        self._sha256 = sha256
+        self._max_bytes = max_bytes
+        self._allow_unknown_length = allow_unknown_length
+        self._progress = progress
+        # As a digest: the query of a URL is where secrets travel, and the note stays on the disk.
+        self._source = sha256_of(request.url.geturl().encode()).hexdigest()
+        self._note = part.note(self._source)
+        self._resumed_from = 0 if self._note is None else part.size
+        self._digests: list[tuple[str, bytes, int]] = []  # algorithm, digest, from which byte on
+
+    def run(self, stop: StopSignal, max_retries: int | None) -> Downloaded:
+        """Try until it is done. Raises what `download` raises."""
+        failures = 0
+        furthest = self._part.size
+        while True:
+            try:
+                self._attempt()
+                return self._completed()
+            except _TryAgain as again:
+                # Only bytes beyond all before are progress: a server that always starts over and always fails is not.
+                failures = 0 if self._part.size > furthest else failures
+                furthest = max(furthest, self._part.size)
+                failures += 1
+                if max_retries is not None and failures > max_retries:
+                    raise DownloadError(
+                        f"{self._request} could not be loaded: {again}; {self._kept()}"
+                    ) from again.__cause__
+                wait = min(FIRST_WAIT * 2 ** min(failures - 1, 16), LONGEST_WAIT) * random.uniform(1, 1.25)
+                wait = max(wait, again.wait or 0)
+                self._exchange.close()
+                log.warning("%s: %s; trying again in %.1f s", self._request, again, wait)
+                stop.wait(wait)
+            except EventSourceError as error:  # redirects, certificates and proxies have their own words
+                raise DownloadError(str(error), error.status) from error
+
+    def _kept(self) -> str:
+        if self._note is None or self._note.validator is None:
+            return "the server names no strong validator, so the next call starts over"
+        return f"{self._part.size} bytes are kept in {self._part.part}"
+
+    def _attempt(self) -> None:
+        """Ask once for what is missing, and write it down."""
+        extra: dict[str, str | bytes] = {"Accept-Encoding": "identity"}
+        if self._note is None or self._note.validator is None:
+            self._start_over()
+        elif self._part.size:
+            extra["Range"] = f"bytes={self._part.size}-"
+            extra["If-Range"] = self._note.validator
+        try:
+            request, response = self._exchange.open(self._request, extra)
+        except (OSError, http.client.HTTPException) as error:
+            raise _TryAgain(f"the connection failed: {error!r}") from error
+        if response.status == 416 and "Range" in extra:
+            self._already_whole(response)
+            return
+        if response.status not in (200, 206):
+            self._refused(request, response)
+        try:
+            body = ResponseBody(response)
+        except DecodeError as error:
+            raise DownloadError(f"{request}: {error}", response.status) from error
+        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise DownloadError(
+                f"{request} came compressed, though it was asked for as it is", response.status
+            )
+        if response.status == 206:
+            if "Range" not in extra:
+                raise DownloadError(f"{request} answered 206, but no range was asked for", 206)
+            self._take_up(response)
+        else:
+            self._begin(response, body)
+        self._read(body)
+
+    def _refused(self, request: HTTPRequest, response: http.client.HTTPResponse) -> None:
+        message = f"{request} answered {response.status} {ascii(response.reason)[1:-1]}"
+        wait = retry_after_seconds(response.headers.get("Retry-After"))
+        if response.status in PASSING and (wait is None or wait <= LONGEST_WAIT):
+            raise _TryAgain(message, wait)
+        raise DownloadError(f"{message}; {self._kept()}" if self._part.size else message, response.status)
+
+    def _start_over(self) -> None:
+        self._note = None
+        self._resumed_from = 0
+        self._part.begin(Note(self._source, None, None))
+
+    def _already_whole(self, response: http.client.HTTPResponse) -> None:
+        """416: with `If-Range` it means that the file is the same, and has no byte after those that are here."""
+        found = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))
+        if found is None or int(found[1]) != self._part.size:
+            self._start_over()
+            raise _TryAgain("the part is longer than the file")
+        self._digests = _digests(response.headers.get_all("Repr-Digest"), 0)
+
+    def _take_up(self, response: http.client.HTTPResponse) -> None:
+        """206: see that it is the rest of what is here, by position, length and validator."""
+        note = self._note
+        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        size = None if found is None or found[3] == "*" else int(found[3])
+        etag = response.headers.get("ETag")
+        if (
+            note is None
+            or found is None
+            or int(found[1]) != self._part.size
+            or (size is not None and int(found[2]) != size - 1)
+            or (note.size is not None and size is not None and size != note.size)
+            or (
+                etag is not None
+                and note.validator is not None
+                and '"' in note.validator
+                and etag != note.validator
+            )
+        ):
+            self._start_over()
+            raise _TryAgain("the server answered with another part than was asked for")
+        self._note = Note(note.source, note.validator, size if note.size is None else note.size)
+        self._check_size()
+        self._digests = _digests(response.headers.get_all("Repr-Digest"), 0)
+        self._digests += _digests(response.headers.get_all("Content-Digest"), self._part.size)
+
+    def _begin(self, response: http.client.HTTPResponse, body: ResponseBody) -> None:
+        """200: the whole file, from its first byte."""
+        size = response.length
+        if not body.framed and not (self._allow_unknown_length or self._sha256):
+            raise DownloadError(
+                f"{self._request} sends no length and no chunks, so a body that breaks off looks whole; give its "
+                "sha256, or allow_unknown_length=True",
+                200,
+            )
+        self._resumed_from = 0
+        self._note = Note(self._source, _validator(response.headers), size)
+        self._part.begin(self._note)
+        self._check_size()
+        for name in ("Repr-Digest", "Content-Digest"):
+            self._digests = _digests(response.headers.get_all(name), 0)
+            if self._digests:
+                break
+
+    def _check_size(self) -> None:
+        size = None if self._note is None else self._note.size
+        known = self._part.size if size is None else size
+        if self._max_bytes is not None and known > self._max_bytes:
+            raise DownloadError(f"{self._request} has {known} bytes or more; max_bytes is {self._max_bytes}")
+
+    def _read(self, body: ResponseBody) -> None:
+        """Write down what comes."""
+        total = None if self._note is None else self._note.size
+        self._report(total)
+        while True:
+            try:
+                data = body.read()
+            except (OSError, http.client.HTTPException, DecodeError) as error:
+                raise _TryAgain(
+                    f"the connection was lost after {self._part.size} bytes: {error!r}"
+                ) from error
+            if not data:
+                break
+            try:
+                self._part.append(data)
+            except OSError as error:
+                if error.errno not in _DISK_IS_FULL:
+                    raise
+                raise DownloadError(
+                    f"no space is left for {self._part.part} ({error.strerror}); {self._kept()}, and the next call "
+                    "goes on from there"
+                ) from error
+            self._check_size()
+            self._report(total)
+        if total is not None and self._part.size != total:
+            if self._part.size > total:
+                self._start_over()
+            raise _TryAgain(f"the body ended after {self._part.size} of {total} bytes")
+
+    def _report(self, total: int | None) -> None:
+        if self._progress is not None:
+            self._progress(self._part.size, total)
+
+    def _completed(self) -> Downloaded:
+        """Check the digests and put the file in its place."""
+        digests = self._digests if self._sha256 is None else [("sha-256", self._sha256, 0)]
+        for algorithm, digest, start in digests:
+            found = self._part.digest(algorithm.replace("-", ""), start)
+            if found != digest:
+                size = self._part.size
+                self._part.remove()
+                raise DigestMismatch(
+                    f"{self._request} is not what its {algorithm} says: {size} bytes with {found.hex()} instead of "
+                    f"{digest.hex()}; they were removed"
+                )
+        self._part.complete()
+        return Downloaded(self._part.path, self._part.size, self._resumed_from, bool(digests))
+
+
+def _validator(headers: http.client.HTTPMessage) -> str | None:
+    """Return what `If-Range` may carry (RFC 9110 section 13.1.5): a strong ETag, else a strong date, else None."""
+    etag = headers.get("ETag", "").strip()
+    if etag:
+        return etag if re.fullmatch('"[\x21\x23-\x7e\x80-\xff]*"', etag) else None
+    modified = parse_http_date(headers.get("Last-Modified"))
+    answered = parse_http_date(headers.get("Date"))
+    # Section 8.8.2.2: strong where it is at least one second before the Date of the same answer.
+    if modified is not None and answered is not None and answered - modified >= 1:
+        return headers["Last-Modified"].strip()
+    return None
+
+
+def _digests(values: list[str] | None, start: int) -> list[tuple[str, bytes, int]]:
+    """Return the digests of a header, those that can be read."""
+    found = []
+    for algorithm, text in _DIGEST.findall(", ".join(values or [])):
+        with suppress(binascii.Error):
+            digest = base64.b64decode(text, validate=True)
+            if len(digest) == (32 if algorithm == "sha-256" else 64):
+                found.append((algorithm, digest, start))
+    return found

@@ -1,0 +1,135 @@
+"""The body of an answer as it arrives: framing and content coding taken off (RFC 9112 section 6, RFC 9110 section 8.4).
+
+The law:
+
+- A body ends as its framing says: after its Content-Length, with its last chunk, or else with the connection. Whatever
+  breaks off before is `http.client.IncompleteRead`, and nothing is read past the end.
+- One call waits for the network at most until some bytes come, and gives what they hold: a stream has no time to lose.
+- What a few compressed bytes blow up to is given in pieces of 64 KiB, each when it is asked for, so a body that is a
+  bomb costs the memory of one piece.
+"""
+
+from __future__ import annotations
+
+import http.client
+import zlib
+from typing import Final
+
+from streamkit.client.chunked_body import ChunkedBody
+from streamkit.errors import DecodeError
+
+READ_BYTES: Final = 65536
+"""Bytes that one read asks for, and of one piece of a body that was compressed."""
+
+
+class ResponseBody:
+    """The bytes of one answer, from `response` whose head has been read. One thread reads it.
+
+    Raises `DecodeError` for a content coding other than gzip and deflate.
+    """
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self._response = response
+        self._rest = response.length  # what a Content-Length still promises
+        self._chunks = ChunkedBody() if response.chunked else None
+        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise DecodeError(f"the answer came with Content-Encoding {coding!r}, which was not asked for")
+        self._inflate = (
+            None if coding in ("", "identity") else Inflate("deflate" if coding == "deflate" else "gzip")
+        )
+
+    @property
+    def framed(self) -> bool:
+        """Whether the end of the body can be told from the end of the connection."""
+        return self._chunks is not None or self._rest is not None
+
+    def read(self) -> bytes:
+        """Return the next bytes, of any number; `b""` is the end of the body.
+
+        Raises `http.client.IncompleteRead` for a body that broke off, `DecodeError` for bytes that are not what
+        their coding allows, `OSError` for the network and for the time-out.
+        """
+        inflate = self._inflate
+        if inflate is None:
+            return self._unframed()
+        while True:
+            if data := inflate.read():
+                return data
+            arrived = self._unframed()
+            if not arrived:
+                if not inflate.complete:
+                    raise http.client.IncompleteRead(b"")
+                return b""
+            inflate.feed(arrived)
+
+    def _unframed(self) -> bytes:
+        """Return the next bytes without their framing; `b""` is the end."""
+        stream = self._response.fp
+        if stream is None or self._rest == 0:
+            return b""
+        chunks = self._chunks
+        while chunks is not None:
+            if chunks.finished:
+                return b""
+            arrived = stream.read1(READ_BYTES)
+            if not arrived:
+                raise http.client.IncompleteRead(b"")
+            if data := chunks.feed(arrived):
+                return data
+        data = stream.read1(READ_BYTES if self._rest is None else min(READ_BYTES, self._rest))
+        if self._rest is not None:
+            if not data:
+                raise http.client.IncompleteRead(b"", self._rest)
+            self._rest -= len(data)
+        return data
+
+
+class Inflate:
+    """What `gzip` (RFC 1952) or `deflate` bytes hold, in pieces of bounded size and as soon as they can be told.
+
+    `deflate` is the format of RFC 1950 by the standard; many servers send that of RFC 1951, which is taken too.
+    """
+
+    def __init__(self, coding: str) -> None:
+        self._gzip = coding == "gzip"
+        self._input = b""
+        self._full = False  # the last piece was as large as it may be: there may be more without more input
+        self._machine = zlib.decompressobj(wbits=31) if self._gzip else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the data ends here rather than breaks off."""
+        return self._machine is None or self._machine.eof
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes; to be called when `read` has nothing more."""
+        self._input += data
+
+    def read(self) -> bytes:
+        """Return up to 64 KiB; `b""` asks for more input. Raises `DecodeError` for what is not compressed data."""
+        while self._input or self._full:
+            if self._machine is None:
+                if len(self._input) < 2:
+                    return b""
+                zlib_head = self._input[0] & 15 == 8 and int.from_bytes(self._input[:2], "big") % 31 == 0
+                self._machine = zlib.decompressobj(wbits=15 if zlib_head else -15)
+            elif self._machine.eof:
+                if not self._input:
+                    break
+                if not self._gzip:
+                    raise DecodeError("bytes follow the end of the deflate data")
+                # RFC 1952 section 2.2: members "simply appear one after another".
+                self._machine = zlib.decompressobj(wbits=31)
+            try:
+                data = self._machine.decompress(self._input, READ_BYTES)
+            except zlib.error as error:
+                raise DecodeError(
+                    f"the answer is not the compressed data that it says it is: {error}"
+                ) from error
+            self._input = self._machine.unused_data if self._machine.eof else self._machine.unconsumed_tail
+            self._full = len(data) == READ_BYTES
+            if data:
+                return data
+        self._full = False
+        return b""
