@@ -1,10 +1,12 @@
-"""`serve [APP]`: a WSGI application, or the demo, on the server of the standard library."""
+"""`serve [TARGET]`: a WSGI application, a directory of files, or the demo, on the server of the standard library."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
+import signal
 import sys
 import tempfile
 import traceback
@@ -14,23 +16,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from streamkit.cli import reload
+from streamkit.cli.arguments import add_command, port_number
+from streamkit.cli.failures import FINE, WRONG
+from streamkit.cli.failures import UsageError as UsageError
+from streamkit.cli.output import Output, complain
+
 PACKAGE = Path(__file__).resolve().parent.parent  # streamkit/, in a folder or in a zip file
 DEMO_APP = "app:app"
 
-
-class UsageError(Exception):
-    """The command line asks for what is not there."""
+EXAMPLES = """\
+  python -m streamkit serve                      the demo
+  python -m streamkit serve app:app --reload     a WSGI application, started again when its code changes
+  python -m streamkit serve public/ --port 8080  the files of a folder, with ranges and ETags
+"""
 
 
 def add_to(commands: Any) -> None:
     """Add the command to `commands`, what `ArgumentParser.add_subparsers` returned."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "serve",
-        help="serve a WSGI application, or the demo",
-        description="Serve a WSGI application with nothing but the standard library. Without APP: the demo.",
+    parser = add_command(
+        commands, "serve", "serve a WSGI application, a folder of files, or the demo", EXAMPLES
     )
     parser.add_argument(
-        "app", metavar="APP", nargs="?", help="module:name of a WSGI callable, such as app:app"
+        "target",
+        metavar="TARGET",
+        nargs="?",
+        default="demo",
+        help="module:name of a WSGI callable, such as app:app; or a folder, whose files are served (an index.html "
+        'for a folder, names that begin with "." not at all); or demo (default)',
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
     parser.add_argument(
@@ -39,41 +52,99 @@ def add_to(commands: Any) -> None:
         default=8000,
         help="port to listen on; 0 takes a free one (default %(default)s)",
     )
+    parser.add_argument(
+        "--reload", action="store_true", help="start again when a loaded module changes; for development"
+    )
     parser.set_defaults(run=run)
-
-
-def port_number(text: str) -> int:
-    """A TCP port, 0 to 65535. Raises argparse.ArgumentTypeError."""
-    if text.isascii() and text.isdigit() and int(text) <= 65535:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a port; give a number from 0 to 65535")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until Ctrl-C or SIGTERM: 0. Returns 1 where it cannot listen or the module fails. Raises UsageError."""
+    if arguments.reload and not reload.is_child():
+        return reload.supervise(arguments)
+    if arguments.reload:
+        reload.watch()
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        datefmt="%H:%M:%S",
+    )
+    if arguments.json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(_JSONLine())
+    with _application(arguments.target) as application:
+        if application is None:
+            if arguments.reload:
+                reload.wait_for_change()
+            return WRONG
+        code = listen(application, arguments.host, arguments.port, as_json=arguments.json)
+    return reload.exit_code(code) if arguments.reload else code
+
+
+class _JSONLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        words: dict[str, object] = {"time": record.created, "level": record.levelname, "logger": record.name}
+        words["message"] = record.getMessage()
+        if record.exc_info:
+            words["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(words)
+
+
+@contextmanager
+def _application(target: str) -> Iterator[Any]:
+    """The WSGI callable that TARGET means, for as long as it is served; None where its module fails."""
+    if target == "demo":
+        with demo_folder() as folder:
+            yield load(DEMO_APP, folder)
+    elif Path(target).is_dir():
+        from streamkit.cli.folder import folder_app
+
+        yield folder_app(Path(target))
+    elif ":" not in target and ("/" in target or Path(target).exists()):
+        raise UsageError(f"{target!r} is not a folder; give a folder, or module:name, such as app:app")
+    else:
+        yield load(target, Path.cwd())
+
+
+def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> int:
+    """Serve, and say in one line why the address cannot be used."""
     from streamkit import serve
 
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )
-    if arguments.app is not None:
-        application = load(arguments.app, Path.cwd())
-        if application is None:
-            return 1
-        return listen(serve, application, arguments.host, arguments.port)
-    with demo_folder() as folder:
-        application = load(DEMO_APP, folder)
-        return 1 if application is None else listen(serve, application, arguments.host, arguments.port)
-
-
-def listen(serve: Any, application: Any, host: str, port: int) -> int:
-    """Call `serve`, and say in one line why the address cannot be used."""
     try:
-        serve(application, host, port)
-    except OSError as error:
-        print(f"error: cannot listen on {host} port {port}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    return 0
+        if as_json:
+            _serve_for_programs(application, host, port)
+        else:
+            serve(application, host, port)
+    except (
+        OSError
+    ) as error:  # the server's own say where it cannot listen; what is left is the line that is printed
+        reason = str(error.strerror or error)
+        heard = (
+            reason if reason.startswith("cannot listen") else f"cannot write to the standard output: {reason}"
+        )
+        complain(f"error: {heard}")
+        return WRONG
+    return FINE
+
+
+def _serve_for_programs(application: Any, host: str, port: int) -> None:
+    """Serve as `streamkit.serve` does, with JSON instead of its two lines."""
+    from streamkit import streams
+    from streamkit.servers.http_server import StreamServer
+
+    with StreamServer(application, host, port, on_shutdown=streams.drain) as server:
+        before = {
+            number: signal.signal(number, lambda *_: server.request_stop())
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        try:
+            Output().json({"url": server.url})
+            server.serve_forever()
+            server.shutdown()
+            Output().json({"stopped": True, "cut": server.connections_cut})
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def load(target: str, folder: Path) -> Any:
@@ -84,7 +155,7 @@ def load(target: str, folder: Path) -> Any:
     """
     module_name, colon, name = target.partition(":")
     if not (module_name and colon and name):
-        raise UsageError(f"APP is {target!r}; give module:name, such as app:app")
+        raise UsageError(f"APP is {target!r}; give module:name, such as app:app, or a folder")
     sys.path.insert(0, str(folder))
     try:
         module = importlib.import_module(module_name)
@@ -98,7 +169,7 @@ def load(target: str, folder: Path) -> Any:
         traceback.print_exc()
     else:
         return attribute(module, name)
-    print(f"error: the module {module_name!r} cannot be imported; see above", file=sys.stderr)
+    complain(f"error: the module {module_name!r} cannot be imported; see above")
     return None
 
 

@@ -1,0 +1,148 @@
+"""`serve --reload`: the application runs in a child process, which ends itself when the code it has loaded changes.
+
+Who owns what: the parent owns the child, starts it again after exit code `CHANGED`, and passes the signals on. The
+child's watcher is one daemon thread that only looks at files; it holds nothing, so it may die with the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+from streamkit.cli.failures import FINE
+from streamkit.cli.output import complain
+
+CHANGED: Final = 75
+"""The exit code of a child whose code has changed (EX_TEMPFAIL of sysexits.h: try again)."""
+
+LOOK_SECONDS: Final = 0.5
+"""Between two looks at the files: soon enough for who switches to the browser, and next to no work."""
+
+STOP_SECONDS: Final = 8.0
+"""What a child gets to end its streams: the server's grace of 5 s, and some."""
+
+_MARK: Final = "STREAMKIT_RELOAD_CHILD"
+
+
+def is_child() -> bool:
+    """Whether this process is the one that is ended and started again."""
+    return os.environ.get(_MARK) == "1"
+
+
+def supervise(arguments: argparse.Namespace) -> int:
+    """Run the child until it ends for another reason than changed code; returns its exit code, 0 after a signal.
+
+    A child that failed (a syntax error) is started again when a file changes, so the port is kept the same.
+    """
+    port = arguments.port or _free_port(arguments.host)
+    command = [sys.executable, *_this_program(), "serve", arguments.target, "--reload"]
+    command += ["--host", arguments.host, "--port", str(port), *(["--json"] if arguments.json else [])]
+    stopping = threading.Event()
+    child: subprocess.Popen[bytes] | None = None
+
+    def stop(number: int, frame: object) -> None:
+        stopping.set()
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not stopping.is_set():
+            # A session of its own: Ctrl-C reaches the parent alone, which passes it on once.
+            child = subprocess.Popen(command, env={**os.environ, _MARK: "1"}, start_new_session=True)
+            code = _ended(child, stopping)
+            if code != CHANGED and not stopping.is_set():
+                return code
+        return FINE
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _ended(child: subprocess.Popen[bytes], stopping: threading.Event) -> int:
+    """Wait for the child; after a stop no longer than `STOP_SECONDS`."""
+    deadline = None
+    while True:
+        try:
+            return child.wait(0.2)
+        except subprocess.TimeoutExpired:
+            if stopping.is_set():
+                deadline = deadline or time.monotonic() + STOP_SECONDS
+                if child.poll() is None and time.monotonic() > deadline:
+                    child.kill()
+
+
+_changed: Final = threading.Event()
+
+
+def watch() -> None:
+    """Start the watcher in the child: it sends SIGTERM to its own process, which then exits with `CHANGED`.
+
+    What is imported next may fail, and its file is not among the loaded modules then; so every file of the working
+    folder that ends in `.py` is watched too. To be called by the main thread.
+    """
+    # Outside of `serve`, which has its own handler while it serves, the signal ends the process at once.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exit_code(FINE)))
+    threading.Thread(target=_watch, name="streamkit-reload", daemon=True).start()
+
+
+def wait_for_change() -> None:
+    """Wait until the signal of a change, or that of the parent, ends the process: for a module that fails."""
+    complain("waiting for a change")
+    threading.Event().wait()
+
+
+def exit_code(code: int) -> int:
+    """What the child has to return to its parent, where serving ended with `code`."""
+    return CHANGED if _changed.is_set() else code
+
+
+def _watch() -> None:
+    seen = dict(_times())
+    parent = os.getppid()
+    while True:
+        time.sleep(LOOK_SECONDS)
+        if os.getppid() != parent:  # it was killed, and nobody else would ever end this process
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        now = dict(_times())
+        for path in [path for path, when in now.items() if seen.get(path, when) != when]:
+            complain(f"{os.path.relpath(path)} has changed; starting again")
+            _changed.set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        seen = {**now, **{path: when for path, when in seen.items() if path in now}}
+
+
+def _times() -> Iterator[tuple[str, float]]:
+    """The files of the loaded modules and of the working folder, with their times of change."""
+    modules: list[Any] = list(sys.modules.values())
+    paths = {getattr(module, "__file__", None) for module in modules}
+    paths.update(entry.path for entry in os.scandir() if entry.name.endswith(".py"))
+    for path in paths:
+        if path:
+            try:
+                yield os.path.abspath(path), os.stat(path).st_mtime
+            except OSError:  # in a zip file, or deleted
+                pass
+
+
+def _this_program() -> list[str]:
+    """How this program was started: `-m streamkit`, or a zipapp."""
+    main_file = getattr(sys.modules["__main__"], "__file__", None) or ""
+    archive = os.path.dirname(main_file)
+    return [archive] if archive and os.path.isfile(archive) else ["-m", "streamkit"]
+
+
+def _free_port(host: str) -> int:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as asked:
+        asked.bind((host.strip("[]"), 0))
+        return int(asked.getsockname()[1])

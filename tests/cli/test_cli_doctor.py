@@ -1,0 +1,271 @@
+"""`doctor`: what it concludes from what it has seen, what it prints, and how it tells what cannot be examined."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit import ServerSentEvent
+from streamkit.cli import main
+from streamkit.cli import path_findings as findings_of
+from streamkit.cli.path_look import Arrival, Look, look
+from streamkit.cli.path_remedies import hops, remedy
+from streamkit.servers.http_server import StreamServer
+from streamkit.servers.probe import app as probe_app
+from tests.cli.naive_app import app as naive_app
+
+STREAM = [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store, no-transform")]
+
+
+@pytest.fixture(scope="module")
+def naive() -> Iterator[str]:
+    with StreamServer(naive_app, port=0, grace=0).start() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def probe() -> Iterator[str]:
+    with StreamServer(probe_app, port=0, grace=0).start() as server:
+        yield server.url
+
+
+def seen(*times: float, sent: list[float] | None = None, **more: object) -> Look:
+    """A look at a stream whose events arrived at these seconds, and carry these stamps."""
+    stream = Look("http://127.0.0.1/", 200, "OK", "1.1", STREAM, True, 0.01, 0.01)
+    for n, at in enumerate(times):
+        data: object = n if sent is None else {"sent": sent[n]}
+        stream.events.append(Arrival(at, 1_000_000.0 + at, ServerSentEvent(data)))
+    for name, value in more.items():
+        setattr(stream, name, value)
+    return stream
+
+
+def faults(found: list[findings_of.Finding]) -> list[tuple[str, bool]]:
+    return [(one.fault, one.is_risk) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (seen(0.1, 0.3, 0.5), []),
+        (seen(2.0, 2.0, 2.01), [("buffered", False)]),  # all at once, long after the request
+        (seen(0.01, 0.01, 0.02), []),  # a backlog at the beginning is no buffer
+        (
+            seen(*[1.0] * 4, *[2.0] * 4, *[3.0] * 4),
+            [("buffered", True)],
+        ),  # perhaps the application's own batches
+        (
+            seen(*[1.0] * 4, *[2.0] * 4, *[3.0] * 4, reads=[(1.0, 4096), (2.0, 4096), (3.0, 4096)]),
+            [("buffered", False)],
+        ),
+        (seen(0.9, headers_at=0.9), [("late-headers", False)]),
+        # By the stamps, on clocks that need not agree:
+        (seen(0.1, 0.3, 0.5, sent=[5.0, 5.2, 5.4]), []),
+        (seen(2.0, 2.0, 2.0, sent=[5.0, 5.2, 6.8]), [("buffered", False)]),
+        (seen(0.1, 0.3, 0.5, sent=[9e9, 9e9 + 0.2, 9e9 + 0.4]), []),
+    ],
+)
+def test_delay(stream: Look, expected: list[tuple[str, bool]]) -> None:
+    assert faults(findings_of.of_delay(stream, [])) == expected
+
+
+@pytest.mark.parametrize(
+    ("end", "end_at", "last_read", "expected"),
+    [
+        ("open", 5.0, 1.0, []),
+        ("whole", 5.0, 1.0, []),
+        ("broken", 2.0, 1.9, [("truncated", False)]),
+        ("reset", 2.0, 1.9, [("truncated", False)]),
+        ("broken", 61.0, 1.0, [("idle-cut", False)]),
+        ("unreadable", 1.0, 1.0, [("truncated", False)]),
+    ],
+)
+def test_end(end: str, end_at: float, last_read: float, expected: list[tuple[str, bool]]) -> None:
+    stream = seen(0.1, end=end, end_at=end_at, reads=[(last_read, 10)])
+    assert faults(findings_of.of_end(stream, [])) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([*STREAM, ("X-Accel-Buffering", "no")], []),
+        (STREAM, [("accel-buffering", True)]),
+        ([*STREAM, ("Server", "nginx")], []),  # which takes the header out
+        ([*STREAM, ("Server", "nginx"), ("Age", "3")], [("cached", False)]),
+        ([*STREAM, ("Server", "nginx"), ("Content-Length", "9")], [("content-length", False)]),
+        ([("Content-Type", "text/event-stream"), ("Server", "nginx")], [("cache-control", True)]),
+        ([("Server", "nginx"), ("Cache-Control", "no-cache, no-transform")], [("content-type", False)]),
+        ([("Content-Type", "text/csv"), ("Content-Length", "9")], []),  # a table may have a length
+    ],
+)
+def test_headers(headers: list[tuple[str, str]], expected: list[tuple[str, bool]]) -> None:
+    stream = seen(0.1, headers=headers)
+    assert faults(findings_of.of_headers(stream, hops(headers), is_probe=False)) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([("CF-RAY", "8a"), ("Server", "cloudflare")], ["Cloudflare"]),
+        ([("Server", "openresty/1.25"), ("Via", "1.1 vegur")], ["Heroku router", "nginx"]),
+        ([("Via", "1.1 Caddy"), ("Server", "gunicorn")], ["Caddy", "gunicorn"]),
+        ([("X-Powered-By", "Express")], ["a development proxy (webpack, Vite)"]),
+        ([("Server", "home-made")], []),
+    ],
+)
+def test_hops(headers: list[tuple[str, str]], expected: list[str]) -> None:
+    assert hops(headers) == expected
+
+
+def test_the_outermost_hop_with_a_cure_is_named() -> None:
+    assert remedy("idle-cut", ["Cloudflare", "nginx"])[0] == "Cloudflare"
+    hop, lines = remedy("buffered", ["gunicorn"])
+    assert hop == ""  # what runs the application is no proxy
+    assert any("middleware" in line for line in lines)
+
+
+def test_a_look_sees_a_stream_that_breaks(probe: str) -> None:
+    whole, broken = look(f"{probe}/?count=2&interval=0.01", 10), look(f"{probe}/?count=2&end=broken", 10)
+    assert (whole.end, broken.end) == ("whole", "broken")
+    assert [arrival.event.id for arrival in whole.events] == ["1", "2"]
+
+
+def test_the_right_path_has_nothing_wrong(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", probe, "--for", "0.7s", "--idle", "0.5s"]) == 0
+    text = capsys.readouterr().out
+    assert "fine" in text
+    assert "leaving   noticed" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "code"),
+    [
+        ("/page", "WRONG content-type", 1),
+        ("/gone", "WRONG status: the answer is 404", 1),
+        ("/whole", "WRONG content-length", 1),
+        ("/late", "WRONG late-headers", 1),
+        ("/", "risk  cache-control", 0),
+    ],
+)
+def test_a_naive_stream(
+    naive: str, capsys: pytest.CaptureFixture[str], path: str, words: str, code: int
+) -> None:
+    assert main(["doctor", naive + path, "--for", "1.2s"]) == code
+    assert words in capsys.readouterr().out
+
+
+def test_risks_count_when_asked_to(naive: str) -> None:
+    assert main(["doctor", naive, "--for", "0.3s", "--strict", "--json"]) == 1
+
+
+def gzipping(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterator[bytes]:
+    """The probe in a middleware that compresses and never flushes."""
+
+    def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+        return start_response(status, [*headers, ("Content-Encoding", "gzip")], exc_info)
+
+    body = probe_app(environ, start)
+    packer = zlib.compressobj(wbits=31)
+    try:
+        for chunk in body:
+            yield packer.compress(chunk)
+        yield packer.flush()
+    finally:
+        body.close()  # type: ignore[attr-defined]
+
+
+def test_a_middleware_that_holds_events_back(capsys: pytest.CaptureFixture[str]) -> None:
+    with StreamServer(gzipping, port=0, grace=0).start() as server:
+        assert main(["doctor", server.url, "--for", "0.9s", "--idle", "0", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [found["fault"] for found in report["findings"]][:2] == ["compressed", "buffered"]
+    assert "COMPRESS_MIMETYPES" in str(report["findings"][0]["change"])
+    assert "holds events back" in report["findings"][0]["what"]
+
+
+def test_what_the_other_side_says_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def answer() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(65536)
+                peer.sendall(
+                    b"HTTP/1.1 200 \x1b[31mOK\r\nContent-Type: x/\x1b[2J\r\nContent-Length: 0\r\n\r\n"
+                )
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["doctor", f"127.0.0.1:{port}", "--for", "0.5s"]) == 1
+        thread.join()
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_a_server_that_hangs_up(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=lambda: listener.accept()[0].close())
+        thread.start()
+        assert main(["doctor", f"127.0.0.1:{listener.getsockname()[1]}", "--for", "0.5s"]) == 1
+        thread.join()
+    assert "without an answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("target", "words", "code"),
+    [
+        ("ftp://127.0.0.1/", "not a URL", 2),
+        ("http://127.0.0.1:1/", "cannot reach", 1),
+        ("http://no-such-host.invalid/", "no host", 1),
+        ("no_such_module_at_all:app", "no module", 2),
+    ],
+)
+def test_what_cannot_be_examined_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str, words: str, code: int
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["doctor", target, "--for", "0.5s"]) == code
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_a_local_application_under_a_server(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    target = "streamkit.servers.probe:app"
+    assert main(["doctor", target, "--server", "streamkit", "--for", "0.5s", "--idle", "0", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["server"], report["probe"], report["findings"]) == ("streamkit", True, [])
+
+
+def test_the_gunicorn_of_the_user(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gunicorn")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    arguments = ["doctor", "tests.cli.naive_app:app", "--path", "/late", "--server", "gunicorn sync"]
+    assert main([*arguments, "--for", "1.2s"]) == 1
+    assert "late-headers" in capsys.readouterr().out
+
+
+def test_an_application_that_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "moody_site.py").write_text(
+        "import os\nif os.environ.get('PYTHONPATH', '').startswith(os.getcwd()): 1 / 0\napp = print\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("PYTHONPATH", "")
+    assert main(["doctor", "moody_site:app", "--server", "streamkit"]) == 1
+    assert "does not start" in capsys.readouterr().out

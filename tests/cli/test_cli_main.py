@@ -1,0 +1,150 @@
+"""What holds for every command: help with examples, exit codes, and no traceback for what a user gets wrong."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from streamkit.cli import COMMANDS, arguments, main
+from tests.conftest import ROOT
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_examples_and_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"python -m streamkit {name}" in text.split("examples:")[1]
+    assert "exit codes: 0 fine" in text
+    assert "--json" in text
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_that_is_not_there_is_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--no-such-option"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented_with_its_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "commands.md").read_text()
+    assert f"## `{name}" in text
+    section = text.split(f"## `{name}")[1].split("\n## ")[0]
+    main([name, "--help"])
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", capsys.readouterr().out.split("examples:")[0]))
+    missing = {option for option in options - {"--help", "--json"} if option not in section}
+    assert not missing, f"docs/commands.md does not mention {sorted(missing)} of {name}"
+
+
+def test_a_module_is_not_loaded_before_it_is_needed() -> None:
+    code = (
+        "import sys, streamkit.cli as cli; cli.main(['config', 'nginx']);"
+        " heavy = {'werkzeug', 'gunicorn', 'rich', 'sqlite3', 'streamkit.servers.http_server'};"
+        " print(sorted(heavy & set(sys.modules)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+    assert output.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", ["rich", "no rich"])
+def test_progress_is_shown_on_a_terminal_alone(name: str) -> None:
+    """On the terminal of `script`-like pseudo terminals; the standard output stays for the results."""
+    pty = pytest.importorskip("pty")
+    if name == "rich":
+        pytest.importorskip("rich")
+    hide = "" if name == "rich" else "sys.modules['rich'] = sys.modules['rich.console'] = None;"
+    code = (
+        f"import sys; {hide} from streamkit.cli.output import progress\n"
+        "with progress() as shown:\n"
+        "    for n in range(5): shown.update(n / 4, 'step %d [red]' % n)\n"
+        "print('result')\n"
+    )
+    master, slave = pty.openpty()
+    try:
+        environment = {**os.environ, "TERM": "xterm"}
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=slave, cwd=ROOT, env=environment, timeout=30
+        )
+        shown = os.read(master, 65536).decode()
+        assert done.returncode == 0
+        assert done.stdout == b"result\n"
+        assert "step 4 [red]" in shown
+    finally:
+        os.close(master)
+        os.close(slave)
+    quiet = subprocess.run(command, capture_output=True, cwd=ROOT, timeout=30)
+    assert quiet.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30.0), ("2.5s", 2.5), ("500ms", 0.5), ("2m", 120.0), ("1h", 3600.0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert arguments.duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "s", "-1", "1e3", "nan", "1d", "25h", "٣", "1 s"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        arguments.duration(text)
+
+
+def test_urls() -> None:
+    assert arguments.http_url("localhost:8000/x?y=1") == "http://localhost:8000/x?y=1"
+    assert arguments.http_url("https://[::1]:8/") == "https://[::1]:8/"
+    for text in ("", "ftp://x/", "http://", "http://a b/", "http://a/\x00", "http://[::1/", "http://a:b/"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            arguments.http_url(text)
+    assert arguments.without_secrets("https://me:secret@host:1/path?token=x#y") == "https://host:1/path"
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("LOCALHOST.", True),
+        ("localhost.example", False), ("0.0.0.0", False), ("192.168.0.1", False), ("2130706433", False),
+    ],
+)  # fmt: skip
+def test_loopback(host: str, expected: bool) -> None:
+    assert arguments.is_loopback(host) is expected
+
+
+@pytest.mark.parametrize(
+    "command", [["doctor", "{url}", "--for", "1m"], ["bench", "{url}", "-n", "2", "--for", "1m"]]
+)
+def test_ctrl_c_at_work_is_130_without_a_traceback(command: list[str]) -> None:
+    """The signal comes once the server has its stream, so the command is at work for sure."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streamkit", *(word.format(url=url) for word in command)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        with process, listener.accept()[0] as peer:
+            assert peer.recv(65536)
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert error == b""
+
+
+def test_help_into_a_closed_pipe_is_silent() -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        command = [sys.executable, "-m", "streamkit", "doctor", "--help"]
+        done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, cwd=ROOT, timeout=30)
+    finally:
+        os.close(write_end)
+    assert done.stderr == b""

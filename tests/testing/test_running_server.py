@@ -1,0 +1,249 @@
+"""Servers in with-blocks, and the client that behaves badly, against each other."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit import streams
+from streamkit.testing import Client, RunningServer, installed_servers, running
+from tests.conftest import eventually
+from tests.testing.applications import Application
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+IN_PROCESS = [name for name in installed_servers() if name in ("streamkit", "waitress", "werkzeug")]
+APP = "tests.testing.served:app"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    """What a process opens once and keeps (threads, their pipes) is open before `nothing_left` counts."""
+    with running(Application()) as server, server.client() as client:
+        client.open("/events").take(1)
+    eventually(lambda: not len(streams))
+
+
+@pytest.fixture(scope="module")
+def app() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def server(app: Application) -> Iterator[RunningServer]:
+    app.ended.clear()
+    with running(app) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", installed_servers())
+def test_every_installed_server_streams_and_stops(name: str) -> None:
+    with running(APP, name) as server, server.client() as client:
+        assert (server.name, server.url) == (name, f"http://127.0.0.1:{server.port}")
+        first = client.open("/events").take(2)
+        assert [event.id for event in first] == ["0", "1"]
+        assert client.headers["content-type"] == "text/event-stream; charset=utf-8"
+        again = client.resume().take(2)
+        assert [event.id for event in again] == ["2", "3"]
+        assert client.open("/three").read_all() == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+        assert client.complete
+        assert client.open("/missing").status == 404
+        log = server.log()
+    assert "Traceback" not in log
+    with pytest.raises(ConnectionError):
+        Client(server.url).open("/three")
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_servers_in_this_process_share_its_variables(name: str) -> None:
+    app = Application()
+    with running(app, name) as server, server.client() as client:
+        assert len(client.open("/events").take(1)) == 1
+        client.leave()
+        eventually(lambda: app.ended == ["events"])
+
+
+def test_what_cannot_be_run() -> None:
+    with pytest.raises(ValueError, match="server is 'apache'; it is one of gunicorn, "):
+        running(APP, "apache")
+    with pytest.raises(TypeError, match="give a WSGI application"):
+        running(None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="threads is 0"):
+        running(APP, threads=0)
+    with pytest.raises(TypeError, match='give "module:name"'), running("tests.testing.served"):
+        pass
+
+
+def test_a_server_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="waitress is not installed; pip install waitress"):
+        running(APP, "waitress")
+
+
+def test_a_server_of_another_process() -> None:
+    pytest.importorskip("gunicorn")
+    with pytest.raises(
+        TypeError, match='runs in a process of its own: name the application, as "module:name"'
+    ):
+        running(Application(), "gunicorn")
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)did not start; it printed:.*no_such_module"),
+        running("no_such_module:app", "gunicorn"),
+    ):
+        pass
+
+
+def test_a_module_that_starts_a_server_of_itself_does_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gunicorn")
+    code = "from streamkit.testing import running\nwith running('serves_itself:app', 'gunicorn'):\n    pass\n"
+    (tmp_path / "serves_itself.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with (
+        pytest.raises(RuntimeError, match="call it inside a function"),
+        running("serves_itself:app", "gunicorn"),
+    ):
+        pass
+
+
+# -- the client ---------------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_is_noticed(app: Application, server: RunningServer) -> None:
+    with server.client() as client:
+        client.open("/events").take(1)
+        client.leave()
+        client.leave()
+        assert client.status == 200
+    eventually(lambda: app.ended == ["events"])
+
+
+def test_a_client_that_breaks_off_is_noticed(app: Application, server: RunningServer) -> None:
+    client = server.client().open("/events")
+    assert len(client.take(3)) == 3
+    client.reset()
+    client.reset()
+    eventually(lambda: app.ended == ["events"])
+
+
+def test_a_reset_is_a_reset() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = Client(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        answered = threading.Thread(target=client.open, args=["/"])
+        answered.start()
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(1000)
+            peer.sendall(b"HTTP/1.1 200 OK\r\n\r\nx")
+            answered.join(10)
+            client.reset()
+            with pytest.raises(ConnectionResetError):
+                peer.recv(1)
+
+
+def test_a_client_that_stalls_holds_the_producer_up() -> None:
+    made: list[int] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        for number in range(100_000):
+            made.append(number)
+            yield b"x" * 65536
+
+    with running(app) as server, server.client() as client:
+        client.open("/").stall()
+        counts = [-1]
+
+        def at_rest() -> bool:
+            counts.append(len(made))
+            threading.Event().wait(0.1)
+            return counts[-1] > 0 and counts[-1] == len(made)
+
+        eventually(at_rest)
+        before = len(made)
+        assert before < 10_000
+        while len(made) < before + 10:  # reading again ends it
+            assert client.read()
+
+
+def test_coming_back_with_the_last_id(server: RunningServer) -> None:
+    with server.client() as client:
+        assert client.last_event_id == ""
+        client.open("/events", last_event_id="10")
+        assert client.last_event_id == "10"
+        assert [event.id for event in client.resume().take(2)] == ["11", "12"]
+        assert [event.id for event in client.resume().take(1)] == ["13"]
+
+
+def test_headers_method_and_body_are_sent(server: RunningServer) -> None:
+    with server.client() as client:
+        client.open("/echo?a=b", method="POST", headers={"X-Name": "Ada"}, body=b"hello")
+        assert [event.data for event in client.take(5)] == ["POST /echo?a=b Ada hello"]
+        assert client.take(1) == []
+        assert client.complete
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"Content-Length: 10\r\n\r\nabc", http.client.IncompleteRead),
+        (b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", http.client.IncompleteRead),
+        (b"Transfer-Encoding: chunked\r\n\r\n9\r\nabc", http.client.IncompleteRead),
+    ],
+)
+def test_a_body_that_is_cut_off_is_no_end(answer: bytes, error: type[Exception]) -> None:
+    with OneAnswer(b"HTTP/1.1 200 OK\r\n" + answer) as client:
+        client.open("/")
+        with pytest.raises(error):
+            client.read_all()
+        assert not client.complete
+
+
+def test_a_body_of_known_length_and_one_ended_by_closing() -> None:
+    for head in (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\n"):
+        with OneAnswer(head + b"abc") as client:
+            assert client.open("/").read_all() == b"abc"
+            assert client.complete
+            assert client.read() == b""
+
+
+def test_a_client_used_in_the_wrong_order() -> None:
+    client = Client("http://127.0.0.1:1")
+    for use in (client.read, client.resume, client.stall, lambda: client.status, lambda: client.take(1)):
+        with pytest.raises(RuntimeError, match=r"call open\(path\) first"):
+            use()
+    for url in ("https://127.0.0.1", "127.0.0.1:80", ""):
+        with pytest.raises(ValueError, match="give http://host:port"):
+            Client(url)
+
+
+class OneAnswer:
+    """A client of a server that gives one answer and closes."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def __enter__(self) -> Client:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        self._client = Client(f"http://127.0.0.1:{self._listener.getsockname()[1]}")
+        return self._client
+
+    def _serve(self) -> None:
+        peer, _ = self._listener.accept()
+        with peer:
+            peer.recv(1000)
+            peer.sendall(self._answer)
+
+    def __exit__(self, *_: object) -> None:
+        self._client.leave()
+        self._thread.join(10)
+        self._listener.close()
