@@ -39,9 +39,10 @@ bench: $(VENV)/.bench  ## the figures of benchmarks/README.md; BENCH=name runs o
 bare: .venv-bare/.installed  ## the suite with no dependency installed but pytest
 	.venv-bare/bin/python -X dev -m pytest
 
-services:  ## Debian packages that some tests need (nginx, Chromium, curl)
+services:  ## Debian packages that some tests need: servers, and clients to try them with
 	apt-get update
-	apt-get install -y --no-install-recommends nginx-light chromium curl openssl
+	apt-get install -y --no-install-recommends \
+		nginx-light apache2-bin chromium curl wget aria2 ffmpeg openssl unzip redis-server
 
 pyz:  ## one file, $(PYZ), for scripts that can install nothing
 	rm -rf build/pyz && mkdir -p build/pyz

@@ -9,7 +9,20 @@ from time import perf_counter
 
 from benchmarks.measure import TABLE_HEAD
 
-SUBJECTS = ("encode_events", "decode_events", "csv_rows", "json_lines", "memory", "first_byte")
+SUBJECTS = (
+    "encode_events",
+    "decode_events",
+    "csv_rows",
+    "json_lines",
+    "memory",
+    "first_byte",
+    "tables",
+    "files",
+    "client",
+    "hub_publish",
+    "redis_broker",
+    "hub_restart",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
