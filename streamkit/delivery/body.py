@@ -11,6 +11,7 @@ the first item where that costs nothing, so that a failure is still a real 4xx o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
 from functools import partial
@@ -22,10 +23,12 @@ from streamkit.delivery.connection import WRITE_SECONDS, Connection, NoConnectio
 from streamkit.delivery.event_loop import event_loop
 from streamkit.delivery.outflow import FOREVER, NOBODY_READS, Limits, Outflow
 from streamkit.delivery.takeover import OPENING_BYTES, NotOurs, Takeover, lent_descriptor, name_obstacle
-from streamkit.errors import StreamkitError
+from streamkit.errors import StreamkitError, TooManyStreams
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
 from streamkit.flow.stream import Stream, streams
+
+log: Final = logging.getLogger("streamkit")
 
 PROBE_SECONDS: Final = 0.5  # how often an idle connection is asked; a client that left is noticed within 1 s
 
@@ -137,6 +140,11 @@ class Body:
             chunks.start()
             if self._wait_first is not None or self._wait_open:
                 self._await_first(stream, outflow)
+        except TooManyStreams as error:  # no fault of the producer: a line for the operator, no traceback
+            log.warning("refused a stream at %s: %s", ascii(stream.path), error)
+            stream.end("failed")
+            self.close()
+            raise
         except BaseException as error:
             stream.end("failed", error)
             self.close()
@@ -173,10 +181,9 @@ class Body:
             self._leave_the_server(outflow)
         if self._takeover is not None:
             piece = self._next_piece(outflow, OPENING_BYTES)
-            if (
-                outflow.over or outflow.chunks.finished
-            ):  # nobody is waited for: the server may keep the connection
-                self._give_up()
+            cut = len(piece) >= min(OPENING_BYTES, outflow.piece_bytes)
+            if outflow.over or (outflow.chunks.finished and not cut):
+                self._give_up()  # nobody is waited for: the server may keep the connection
             else:
                 self._capture(piece)
         else:
@@ -235,6 +242,7 @@ class Body:
         self._takeover = takeover  # its pair is the server's until `close`
         self._handed_over = "loop"
         self._outflow = None
+        self.connection.release()
         self.connection = NoConnection()
         event_loop.adopt(connection, outflow, answer)
         raise StopIteration
@@ -287,6 +295,8 @@ class Body:
         try:
             if outflow is not None:
                 outflow.chunks.close()
+            else:  # refused before it began
+                self._context.run(self._close_unopened)
         except BaseException as error:  # the callbacks run all the same
             failure = error
         stream.leave(failure)

@@ -181,15 +181,14 @@ class DetachedConnection(Tally):
         """Send `chunk`, if it was taken already, and what comes after it."""
         outflow = self.outflow
         assert outflow is not None
-        piece = outflow.accept(chunk) if chunk else outflow.step(0.0)
-        for _ in range(TURN_PIECES):
+        for turn in range(TURN_PIECES):
+            piece = outflow.accept(chunk) if chunk and not turn else outflow.step(0.0)
             if not piece:
                 break
             data = b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece
             outflow.sent(len(piece), now)
             if not self._send(data):
                 return
-            piece = outflow.step(0.0)
         else:
             self.wake()  # others first
             return

@@ -147,7 +147,10 @@ def _has_pipelined(environ: Mapping[str, Any]) -> bool:
     """Whether gunicorn has read a further request already: it would run it, and nobody would get the answer."""
     reader = getattr(environ.get("wsgi.input"), "reader", None)
     buffer = getattr(getattr(reader, "unreader", None), "buf", None)
-    return bool(buffer is not None and hasattr(buffer, "getvalue") and buffer.getvalue())
+    if buffer is None or not hasattr(buffer, "getvalue"):
+        return False
+    unread = getattr(reader, "length", 0)  # of this request's own body, where its length is known
+    return len(buffer.getvalue()) > (unread if isinstance(unread, int) else 0)
 
 
 def name_obstacle(reason: str, level: int = logging.WARNING) -> None:
