@@ -208,6 +208,7 @@ class Body:
                 if not outflow.over and self.connection.is_gone():
                     outflow.stream.end("client_gone")
                 elif piece:
+                    assert isinstance(piece, bytes), "spans of files are for the event loop"
                     return piece
                 elif outflow.holds_back:
                     outflow.wait(PROBE_SECONDS)

@@ -20,9 +20,10 @@ from typing import Any, Final, Protocol
 
 from streamkit.delivery.abandoned import abandoned
 from streamkit.delivery.connection import WRITE_SECONDS, reset_connection
-from streamkit.delivery.outflow import FOREVER, NOBODY_READS, PIECE_BYTES, Outflow
+from streamkit.delivery.outflow import FOREVER, NOBODY_READS, PIECE_BYTES, Outflow, Piece
 from streamkit.delivery.sending import SEND_FLAGS, send_at_once, size_argument
 from streamkit.errors import TooManyStreams
+from streamkit.flow.file_chunks import FileSpan
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.stream import Tally
@@ -78,6 +79,7 @@ class DetachedConnection(Tally):
     __slots__ = (
         "_chunked",
         "_chunks",
+        "_closed",
         "_ended",
         "_loop",
         "_opening",
@@ -106,7 +108,8 @@ class DetachedConnection(Tally):
         self.outflow: Outflow | None = outflow  # None once the stream is released
         self._chunked = chunked
         self._opening = opening
-        self._unsent: bytes | memoryview = b""
+        self._unsent: Piece | memoryview = b""
+        self._closed = False
         self._ended = False  # the last byte of the answer is sent, or the next to be
         self._progress_at = monotonic()
         self._received = 0
@@ -185,7 +188,9 @@ class DetachedConnection(Tally):
             piece = outflow.accept(chunk) if chunk and not turn else outflow.step(0.0)
             if not piece:
                 break
-            data = b"%x\r\n%b\r\n" % (len(piece), piece) if self._chunked else piece
+            data = piece
+            if self._chunked and isinstance(piece, bytes):  # a file has a length, and is never sent in chunks
+                data = b"%x\r\n%b\r\n" % (len(piece), piece)
             outflow.sent(len(piece), now)
             if not self._send(data):
                 return
@@ -202,29 +207,44 @@ class DetachedConnection(Tally):
             self._chunks = outflow.chunks  # type: ignore[assignment]
             self._source = outflow.chunks.source  # type: ignore[attr-defined]
 
-    def _send(self, data: bytes) -> bool:
-        """Send `data`; False if there is no room for all of it, or the client is gone."""
-        size = len(data)
+    def _send(self, data: Piece) -> bool:
+        """Send `data`; False if there is no room for all of it, or the client is gone, or its file is."""
         taken = -1
-        if send_at_once is not None:
+        if send_at_once is not None and isinstance(data, bytes):
+            size = len(data)
             taken = send_at_once(self.descriptor, data, size_argument(size), SEND_FLAGS)
-        return taken == size or self._send_rest(data, taken)
+            if taken == size:
+                return True
+        return self._send_rest(data, taken)
 
-    def _send_rest(self, data: bytes, taken: int) -> bool:
-        """Keep the rest of `data`, of which `taken` bytes are sent; -1: the call failed, so it is made again."""
+    def _send_rest(self, data: Piece, taken: int) -> bool:
+        """Keep the rest of `data`, of which `taken` bytes are sent; -1: none yet, or the call failed, so it is made."""
         if taken < 0:
-            try:
-                taken = self._socket.send(data)
-            except (BlockingIOError, InterruptedError):
-                taken = 0
-            except OSError:
-                self._gone()
-                return False
+            taken = self._transmit(data)
             if taken == len(data):
                 return True
-        self._unsent = memoryview(data)[taken:]
+            if self._closed:
+                return False
+        self._unsent = data[taken:] if isinstance(data, FileSpan) else memoryview(data)[taken:]
         self._hold()
         return False
+
+    def _transmit(self, data: Piece | memoryview) -> int:
+        """How many bytes of `data` the kernel takes now. Sees to the end if it takes none ever."""
+        try:
+            if isinstance(data, FileSpan):
+                return data.send_to(self.descriptor)
+            return self._socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            outflow = self.outflow
+            if outflow is None or isinstance(error, ConnectionError) or not isinstance(data, FileSpan):
+                self._gone()
+            else:
+                outflow.fail(error)
+                self._abort()
+            return 0
 
     def _hold(self) -> None:
         self._progress_at = now = monotonic()
@@ -235,12 +255,8 @@ class DetachedConnection(Tally):
     def on_writable(self) -> None:
         """There is room: send on."""
         if self._unsent:
-            try:
-                taken = self._socket.send(self._unsent[:PIECE_BYTES])
-            except (BlockingIOError, InterruptedError):
-                taken = 0
-            except OSError:
-                self._gone()
+            taken = self._transmit(self._unsent[:PIECE_BYTES])
+            if self._closed:
                 return
             self._unsent = self._unsent[taken:]
             if self._unsent:
@@ -326,6 +342,7 @@ class DetachedConnection(Tally):
         self._socket.close()
 
     def _close(self, close: Callable[[socket.socket], object] = socket.socket.close) -> None:
+        self._closed = True
         self._loop.forget(self)
         self._unsent = b""
         self.deadline = FOREVER

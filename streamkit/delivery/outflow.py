@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError, SubscriberTooSlow
 from streamkit.flow.chunks import Chunks
+from streamkit.flow.file_chunks import FileSpan
 from streamkit.flow.framing import Framing
 from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.rate import Allowance
@@ -20,6 +21,7 @@ from streamkit.flow.stream import Stream
 
 PIECE_BYTES: Final = 256 * 1024  # larger chunks go out in pieces: a write deadline holds for one piece
 FOREVER: Final = float("inf")
+Piece = bytes | FileSpan
 NOBODY_READS: Final = ("client_gone", "too_slow")  # outcomes after which not a byte is sent
 
 
@@ -81,7 +83,7 @@ class Outflow:
         self.piece_bytes = min(PIECE_BYTES, even or PIECE_BYTES)
         self._limits = limits
         self._booked = False  # the next piece of the rest has been asked for
-        self._rest = memoryview(b"")  # of a chunk that is longer than a piece
+        self._rest: memoryview | FileSpan = memoryview(b"")  # of a chunk that is longer than a piece
         beats = limits.heartbeat is not None and framing.heartbeat is not None
         self._heartbeat: float = limits.heartbeat if beats and limits.heartbeat is not None else FOREVER
         self._beat_at = now + self._heartbeat
@@ -115,7 +117,7 @@ class Outflow:
         """When the stream's time is over (time.monotonic()), or inf."""
         return self._expires_at
 
-    def step(self, until: float) -> bytes | None:
+    def step(self, until: float) -> Piece | None:
         """The next piece to send; empty when none is due before `until` (time.monotonic()); None at the end.
 
         Whoever sends a piece calls `sent` with its length.
@@ -132,7 +134,7 @@ class Outflow:
             return self._fail(error)
         return self.accept(chunk)
 
-    def accept(self, chunk: bytes) -> bytes | None:
+    def accept(self, chunk: Piece) -> Piece | None:
         """What of `chunk`, the newest of the chunks, goes out now, as `step` says it."""
         if chunk:
             return chunk if self.plain and len(chunk) <= self.piece_bytes else self._checked(chunk)
@@ -145,7 +147,7 @@ class Outflow:
             return self.framing.heartbeat
         return b""
 
-    def _step_specially(self) -> bytes | None:
+    def _step_specially(self) -> Piece | None:
         """What comes before the next chunk: an end, a wait, the rest of the last one. None if nothing does."""
         outcome = self.stream.outcome
         if self._not_before and outcome is None:
@@ -178,7 +180,7 @@ class Outflow:
         """Something was sent `now`."""
         self._beat_at = now + self._heartbeat
 
-    def _checked(self, chunk: bytes) -> bytes | None:
+    def _checked(self, chunk: Piece) -> Piece | None:
         stream, max_bytes = self.stream, self._limits.max_bytes
         total = stream.bytes + len(chunk)
         if max_bytes is not None and total > max_bytes:
@@ -188,13 +190,14 @@ class Outflow:
             )
         if self.content_length is not None and total > self.content_length:
             return self._fail(self._wrong_length(total))
-        self._rest = memoryview(chunk)
+        self._rest = chunk if isinstance(chunk, FileSpan) else memoryview(chunk)
         self._special = True
         return self._piece()
 
-    def _piece(self) -> bytes | None:
+    def _piece(self) -> Piece | None:
         """The beginning of the rest, if it may go out now."""
-        piece = bytes(self._rest[: self.piece_bytes])
+        part = self._rest[: self.piece_bytes]
+        piece = part if isinstance(part, FileSpan) else bytes(part)
         allowance = self._limits.allowance
         if allowance is not None and not self._booked:
             now = monotonic()
@@ -246,6 +249,13 @@ class Outflow:
             return self._end_early()
         self.stream.end("failed", error)
         return self._last_words(self.framing.failed(error), error)
+
+    def fail(self, error: BaseException) -> None:
+        """What was given out cannot be sent: the file behind it cannot be read. Not a word more goes out."""
+        self._rest = memoryview(b"")
+        if self.stream.outcome is None:
+            self.stream.end("failed", error)
+        self.over, self.error, self._special = True, error, True
 
     def _end_early(self, reason: StreamkitError | None = None) -> bytes | None:
         """Somebody else decided the end: the client left, its time is over, or the process stops."""

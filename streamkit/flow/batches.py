@@ -8,11 +8,12 @@ of a chunk is therefore looked at whenever a row arrives, and a cursor says `FLU
 from __future__ import annotations
 
 from collections.abc import Iterator
-from time import monotonic
+from time import monotonic, sleep, thread_time
 
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.framing import Frame
+from streamkit.flow.turns import WORTH_SLEEPING, turns
 
 
 class Batches(Chunks[Frame]):
@@ -20,6 +21,7 @@ class Batches(Chunks[Frame]):
 
     _iterator: Iterator[object] | None = None  # once the producer is open
     _first = b""  # the chunk that `start` made
+    _resume_at = 0.0  # when it is this producer's turn to compute
 
     def start(self) -> None:
         """Take the first item, so that a producer that fails at once does it before anything was sent."""
@@ -34,8 +36,18 @@ class Batches(Chunks[Frame]):
         if self._first:
             chunk, self._first = self._first, b""
             return chunk
-        stop = self.finished or self._stream.outcome is not None
-        return b"" if stop else self._context.run(self._take)
+        if self.finished or self._stream.outcome is not None:
+            return b""
+        wait = self._resume_at - monotonic()
+        if wait > WORTH_SLEEPING:
+            sleep(wait)
+        began, computed = monotonic(), thread_time()
+        chunk = self._context.run(self._take)
+        computed = thread_time() - computed
+        # On a machine that is busy with other processes a chunk takes longer than its processor time says; but time
+        # that was spent on waiting for a database is not to be reserved.
+        self._resume_at = turns.reserve(min(monotonic() - began, 2 * computed))
+        return chunk
 
     def _take(self) -> bytes:
         framing = self._framing

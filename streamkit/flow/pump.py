@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextvars import Context
-from time import monotonic
+from time import monotonic, sleep, thread_time
 from typing import Final
 
 from streamkit.errors import ClientDisconnected
@@ -26,11 +26,14 @@ from streamkit.flow.framing import Frame, Framing
 from streamkit.flow.producer import Producer
 from streamkit.flow.stream import Stream
 from streamkit.flow.stream_threads import stream_threads
+from streamkit.flow.turns import WORTH_SLEEPING, turns
 
 # Enough to keep a socket busy (the default send buffers of Linux), small enough for 1,000 streams.
 QUEUE_BYTES: Final = 256 * 1024
 # Bounds the objects too, for producers of tiny items.
 QUEUE_FRAMES: Final = 1000
+# What a producer puts before it lets others compute: an event here and there is not worth it.
+TURN_BYTES: Final = 64 * 1024
 # An ordinary generator closes at once; one that is blocked in somebody else's code is not waited for.
 CLOSE_SECONDS: Final = 0.2
 
@@ -64,6 +67,7 @@ class Pump(Chunks[Frame]):
         self._wake: Callable[[], object] | None = None  # or it never waits, and is called ...
         self._armed = False  # ... once after each take
         self._running = False
+        self._computed = 0.0  # processor time of the producing thread at its last turn
         self._closed = threading.Event()
 
     # -- the sending thread -------------------------------------------------------------------------------------
@@ -178,7 +182,18 @@ class Pump(Chunks[Frame]):
             self._tell()
             while self._is_full() and not self._stopped:
                 self._condition.wait()
-            return not self._stopped
+            going_on = not self._stopped
+        if size >= TURN_BYTES and going_on:
+            self._await_turn()
+        return going_on
+
+    def _await_turn(self) -> None:
+        """After a good deal of output, let others compute."""
+        used = thread_time()
+        wait = turns.reserve(used - self._computed) - monotonic()
+        self._computed = used
+        if wait > WORTH_SLEEPING:
+            sleep(wait)
 
     def flush(self) -> None:
         """Make what is queued due now."""
@@ -225,6 +240,7 @@ class Pump(Chunks[Frame]):
 
     def _produce(self) -> None:
         encode, put = self._framing.encode, self.put
+        self._computed = thread_time()
         iterator = self._producer.open(self._stream)
         with self._lock:
             self._opened = True

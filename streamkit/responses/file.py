@@ -12,16 +12,23 @@ import mimetypes
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import Context
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from streamkit.delivery.file_wrapper import SentFile, file_wrapper
 from streamkit.flow.byte_sources import ByteSource, FetchedRanges, FileObject, OpenFile, source_of_file
+from streamkit.flow.chunks import Chunks
+from streamkit.flow.file_chunks import FileChunks
 from streamkit.flow.file_digests import file_digests
 from streamkit.flow.file_range import FileParts
+from streamkit.flow.framing import Framing
 from streamkit.flow.growing_file import GrowingFile
 from streamkit.flow.open_file import NotServed
+from streamkit.flow.producer import Producer
+from streamkit.flow.pump import Pump
+from streamkit.flow.stream import Stream
 from streamkit.formats.conditional import file_validators, if_range_matches, parse_etag
 from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
@@ -190,8 +197,17 @@ class FileResponse(StreamedResponse):
             wait_first=None if self._follows else float("inf"),
             flush_bytes=1,
             flush_seconds=None,
+            make_chunks=self._detached_chunks if detached and not self._follows else None,
             **options,
         )
+
+    def _detached_chunks(self, framing: Framing[Any], stream: Stream, context: Context) -> Chunks[Any]:
+        """Chunks that need no thread, where the kernel can copy from the file; else on a thread of their own."""
+        plain = isinstance(framing, ChunkFraming)  # else compressed
+        if plain and self._parts.source.descriptor() is not None and hasattr(os, "sendfile"):
+            return FileChunks(self._parts, framing, stream, context)
+        producer = Producer(self._parts, "chunks")
+        return Pump(producer, framing, stream, context, flush_bytes=1, flush_seconds=None)
 
     # -- what is sent -------------------------------------------------------------------------------------------
 

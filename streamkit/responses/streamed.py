@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
@@ -44,6 +44,7 @@ BaseResponse = Response
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 Delivery = Literal["auto", "threaded", "detached"]
 ItemsThread = Literal["own", "request"]
+MakeChunks = Callable[[Framing[Any], Stream, Context], Chunks[Any]]
 LimitKey = str | Callable[[Mapping[str, Any]], str] | None
 
 log: Final = logging.getLogger("streamkit")
@@ -122,6 +123,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         flush_bytes: int,
         flush_seconds: float | None,
         write: Callable[[ChunkWriter], object] | None = None,
+        make_chunks: MakeChunks | None = None,
         max_duration: float | None = None,
         max_bytes: int | None = None,
         max_rate: float | Limit | Sequence[Limit] | None = None,
@@ -153,9 +155,11 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         self._limit_key = limit_key
         producer = Producer(items, what)
         limits = {"flush_bytes": flush_bytes, "flush_seconds": flush_seconds}
-        make: Callable[..., Chunks[Any]]
+        make: MakeChunks
         self._source = items if isinstance(items, PushedSource) else None
-        if self._source is not None:
+        if make_chunks is not None:
+            make = make_chunks
+        elif self._source is not None:
             make = partial(PushedChunks, self._source)
         elif write is not None:
             make = partial(WriterPump, write, **limits)  # type: ignore[arg-type]

@@ -1,0 +1,42 @@
+"""Turns: those who compute a lot do it one after the other; one that is alone, or waits for others, never sleeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamkit.flow import turns as turns_module
+from streamkit.flow.turns import SLACK, Turns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(turns_module, "monotonic", lambda: now[0])
+    return now
+
+
+def test_one_that_is_alone_goes_on_at_once(clock: list[float]) -> None:
+    turns = Turns()
+    for _ in range(100):
+        assert turns.reserve(0.002) == clock[0]
+        clock[0] += 0.002 * SLACK  # it computes, and is back
+
+
+def test_many_stand_in_line(clock: list[float]) -> None:
+    turns = Turns()
+    starts = [turns.reserve(0.002) for _ in range(20)]
+    assert starts == pytest.approx([100.0 + number * 0.002 * SLACK for number in range(20)])
+
+
+def test_one_that_waits_for_others_takes_no_time_from_them(clock: list[float]) -> None:
+    turns = Turns()
+    for _ in range(1000):
+        turns.reserve(0.0)
+    assert turns.reserve(0.002) == clock[0]
+
+
+def test_time_that_nobody_took_is_not_owed(clock: list[float]) -> None:
+    turns = Turns()
+    turns.reserve(0.002)
+    clock[0] += 60
+    assert turns.reserve(0.002) == clock[0]

@@ -1,0 +1,101 @@
+"""Downloads that hold no thread of the server: whole, in parts, slow, given up, and of files that change."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit import CSVResponse, FileResponse
+from tests.apps.streams_app import app as streams_app
+from tests.conftest import eventually
+from tests.live_server import MODULES, LiveServer, running
+
+SERVERS = ["fallback", "gunicorn-gthread", "gunicorn-sync", "uwsgi", "waitress", "werkzeug"]
+LENDING = [name for name in SERVERS if name != "waitress"]
+
+
+def app(environ: dict[str, Any], start_response: Any) -> Any:
+    """`/detached?path` and `/rows` beside what the application of streams has."""
+    if environ["PATH_INFO"] == "/detached":
+        return FileResponse(environ["QUERY_STRING"], delivery="detached")(environ, start_response)
+    if environ["PATH_INFO"] == "/rows":
+        rows = ([number, "x" * 50] for number in range(50_000))
+        return CSVResponse(rows, delivery="detached")(environ, start_response)
+    return streams_app(environ, start_response)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    if request.param in MODULES:
+        pytest.importorskip(MODULES[request.param])
+    with running(
+        request.param, tmp_path_factory.mktemp("log"), "tests.wire.test_detached_files:app"
+    ) as server:
+        server.name = request.param  # type: ignore[attr-defined]
+        yield server
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "data.bin"
+    path.write_bytes(os.urandom(8_000_000))
+    return path
+
+
+def test_a_whole_file(server: LiveServer, path: Path) -> None:
+    response, body = server.get(f"/detached?{path}")
+    assert response.headers["Content-Length"] == "8000000"
+    assert hashlib.sha256(body).digest() == hashlib.sha256(path.read_bytes()).digest()
+
+
+def test_ranges(server: LiveServer, path: Path) -> None:
+    data = path.read_bytes()
+    response, body = server.get(f"/detached?{path}", {"Range": "bytes=1000000-3999999"})
+    assert (response.status, body) == (206, data[1_000_000:4_000_000])
+    response, body = server.get(f"/detached?{path}", {"Range": "bytes=0-9,7000000-7999999"})
+    assert response.headers["Content-Type"].startswith("multipart/byteranges")
+    assert data[7_000_000:] in body
+    assert len(body) == int(response.headers["Content-Length"])
+
+
+def test_rows(server: LiveServer) -> None:
+    body = server.get("/rows")[1]
+    assert body.count(b"\r\n") == 50_000
+    assert body.endswith(b"49999," + b"x" * 50 + b"\r\n")
+
+
+def test_slow_downloads_hold_no_thread(server: LiveServer, path: Path) -> None:
+    if server.name not in LENDING:  # type: ignore[attr-defined]
+        pytest.skip("waitress sends from threads of its own")
+    slow = [server.connect(f"/detached?{path}") for _ in range(8)]  # of four threads, or one
+    for sock in slow:
+        assert sock.recv(1000)
+    live = server.state()["live"]
+    assert [stream["delivery"] for stream in live] == ["detached"] * 8
+    for sock in slow:
+        sock.close()
+    eventually(lambda: server.state()["live"] == [])
+
+
+def test_a_file_that_shrinks_never_looks_complete(server: LiveServer, path: Path) -> None:
+    if server.name not in LENDING:  # type: ignore[attr-defined]
+        pytest.skip("waitress has read all of it before its client does")
+    with server.connect(f"/detached?{path}") as sock:
+        data = sock.recv(1000)
+        os.truncate(path, 100_000)
+        try:
+            while more := sock.recv(1 << 20):
+                data += more
+        except ConnectionError:
+            pass
+    assert len(data) < 8_000_000
+    eventually(lambda: server.state()["live"] == [])
+
+
+def test_nothing_is_left(server: LiveServer) -> None:
+    eventually(lambda: server.state()["live"] == [], what=str(server.state()))
