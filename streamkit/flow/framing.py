@@ -62,3 +62,23 @@ class Framing(Protocol[Frame]):
         None where an early end must not look complete: the stream is then aborted.
         """
         ...
+
+
+class AbortedWhenBroken:
+    """The ends of rows, records and bytes: what breaks off is aborted, since half of it must not look like all of it.
+
+    To be mixed into an encoder, which says how the rest of a `Framing` is done. No fillers, no last words.
+    """
+
+    heartbeat = None
+    resets = True
+    keeps_frames = False
+
+    def finish(self) -> bytes:
+        return b""
+
+    def failed(self, error: BaseException) -> bytes:
+        return b""
+
+    def paused(self) -> bytes | None:
+        return None

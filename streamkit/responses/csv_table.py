@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamkit.flow.cursor_rows import column_names, is_cursor
+from streamkit.flow.framing import AbortedWhenBroken
 from streamkit.flow.table_rows import TableRows
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_columns import Columns
@@ -22,21 +23,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class CSVFraming(CSVEncoder):
-    """A table that breaks off is aborted: half of it must not look like all of it."""
-
-    heartbeat = None
-    resets = True
-    keeps_frames = False
-
-    def finish(self) -> bytes:
-        return b""
-
-    def failed(self, error: BaseException) -> bytes:
-        return b""
-
-    def paused(self) -> bytes | None:
-        return None
+class CSVFraming(AbortedWhenBroken, CSVEncoder):
+    """Rows of one table."""
 
 
 class CSVResponse(StreamedResponse):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from streamkit.flow.cursor_rows import is_cursor
+from streamkit.flow.framing import AbortedWhenBroken
 from streamkit.formats.json_array import JSONArrayEncoder
 from streamkit.formats.json_lines import ClosingRecord, JSONSeqEncoder, NDJSONEncoder
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
     FLUSH_SECONDS,
-    ItemsThread,
     StreamedResponse,
     StreamOptions,
 )
@@ -23,32 +23,15 @@ if TYPE_CHECKING:
 Dumps = Callable[[Any], "str | bytes"]
 
 
-class _AbortsOnFailure:
-    """Records that break off are aborted: no terminator, no closing record and no closing bracket."""
-
-    heartbeat = None
-    resets = True
-    keeps_frames = False
-
-    def finish(self) -> bytes:
-        return b""
-
-    def failed(self, error: BaseException) -> bytes:
-        return b""
-
-    def paused(self) -> bytes | None:
-        return None
-
-
-class _NDJSONFraming(_AbortsOnFailure, NDJSONEncoder):
+class _NDJSONFraming(AbortedWhenBroken, NDJSONEncoder):
     pass
 
 
-class _JSONSeqFraming(_AbortsOnFailure, JSONSeqEncoder):
+class _JSONSeqFraming(AbortedWhenBroken, JSONSeqEncoder):
     pass
 
 
-class _JSONArrayFraming(_AbortsOnFailure, JSONArrayEncoder):
+class _JSONArrayFraming(AbortedWhenBroken, JSONArrayEncoder):
     pass
 
 
@@ -69,7 +52,6 @@ class _JSONResponse(StreamedResponse):
     _kind: str
     _mimetype: str
     _framing: Callable[..., Any]
-    _thread: ItemsThread = "own"
 
     def __init__(
         self,
@@ -87,9 +69,7 @@ class _JSONResponse(StreamedResponse):
             items,
             "items",
             content_type=self._mimetype,
-            thread="request"
-            if is_cursor(items)
-            else self._thread,  # a cursor may belong to the thread that made it
+            thread="request" if is_cursor(items) else "own",  # a cursor may belong to the thread that made it
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
@@ -119,9 +99,8 @@ class JSONSeqResponse(_JSONResponse):
 class JSONArrayResponse(_JSONResponse):
     __doc__ = (
         "One JSON array, item by item; its bracket is closed only when it is complete, so a broken one never"
-        f" parses. Items are taken on the request's thread.\n\n{_JSONResponse.__doc__}"
+        f" parses.\n\n{_JSONResponse.__doc__}"
     )
     _kind = "json-array"
     _mimetype = "application/json"
     _framing = _JSONArrayFraming
-    _thread: ItemsThread = "request"

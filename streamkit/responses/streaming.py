@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from streamkit.flow.framing import AbortedWhenBroken
 from streamkit.flow.writer import ChunkWriter
 from streamkit.responses.streamed import (
     FLUSH_BYTES,
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class ChunkFraming:
+class ChunkFraming(AbortedWhenBroken):
     """Chunks are sent as they are. `text` says whether `str` is taken too, as UTF-8."""
-
-    heartbeat = None
-    resets = True
-    keeps_frames = False
 
     def __init__(self, *, text: bool = False) -> None:
         self._text = text
@@ -48,15 +45,6 @@ class ChunkFraming:
 
     def join(self, frames: Sequence[bytes]) -> bytes:
         return b"".join(frames)
-
-    def finish(self) -> bytes:
-        return b""
-
-    def failed(self, error: BaseException) -> bytes:
-        return b""
-
-    def paused(self) -> bytes | None:
-        return None
 
 
 class StreamingResponse(StreamedResponse):

@@ -101,6 +101,7 @@ ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/csv-early": lambda _: CSVResponse(failing_after(0, None)),
     "/ndjson": lambda _: NDJSONResponse({"n": n} for n in range(5000)),
     "/ndjson-silent": lambda _: NDJSONResponse(closing("ndjson-silent", silent()), on_close=ended),
+    "/array-silent": lambda _: JSONArrayResponse(closing("array-silent", silent()), on_close=ended),
     "/array": lambda _: JSONArrayResponse({"n": n} for n in range(5000)),
     "/array-fail": lambda _: JSONArrayResponse(failing_after(5000, {"a": 1})),
     "/seq": lambda _: JSONSeqResponse({"n": n} for n in range(50)),

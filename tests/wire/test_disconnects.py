@@ -60,12 +60,13 @@ def test_the_producer_is_told_and_closed(server: LiveServer) -> None:
     eventually(lambda: living(server) == [])
 
 
-def test_a_client_that_leaves_before_the_first_row(server: LiveServer) -> None:
-    before = server.state()["closed"].count("ndjson-silent")
-    sock = server.connect("/ndjson-silent")
+@pytest.mark.parametrize("kind", ["ndjson", "array"])
+def test_a_client_that_leaves_before_the_first_row(server: LiveServer, kind: str) -> None:
+    before = server.state()["closed"].count(f"{kind}-silent")
+    sock = server.connect(f"/{kind}-silent")
     eventually(lambda: living(server) != [])
     sock.close()
-    eventually(lambda: server.state()["closed"].count("ndjson-silent") == before + 1)
+    eventually(lambda: server.state()["closed"].count(f"{kind}-silent") == before + 1)
     eventually(lambda: living(server) == [])
 
 
