@@ -134,6 +134,7 @@ class Body:
             if self._detach:
                 descriptor = lent_descriptor(self.environ)
                 if descriptor is not None:
+                    event_loop.start()
                     self._takeover = Takeover(descriptor)
             chunks = self._make_chunks(self.framing, stream, self._context)
             self._outflow = outflow = Outflow(stream, chunks, self.framing, self.limits, self.content_length)
@@ -236,8 +237,7 @@ class Body:
             answer = takeover.verify(piece, self.content_length, self.coding)
         except NotOurs as obstacle:
             name_obstacle(str(obstacle))
-            takeover.restore(self.connection.send)
-            self.connection.limit_writes()
+            takeover.restore(self._send_what_was_captured)
             return
         connection = takeover.finish()
         self._takeover = takeover  # its pair is the server's until `close`
@@ -247,6 +247,10 @@ class Body:
         self.connection = NoConnection()
         event_loop.adopt(connection, outflow, answer)
         raise StopIteration
+
+    def _send_what_was_captured(self, data: bytes) -> None:
+        self.connection.limit_writes()
+        self.connection.send(data)
 
     def _give_up(self) -> None:
         """Let the server keep its connection; nothing was captured."""
@@ -281,7 +285,7 @@ class Body:
                 takeover.close()
             return
         if self._captured and takeover is not None:  # the server stopped after one piece
-            takeover.restore(self.connection.send)
+            takeover.restore(self._send_what_was_captured)
         elif takeover is not None:
             takeover.close()
         stream = self.stream

@@ -31,7 +31,9 @@ from streamkit.flow.stream_threads import stream_threads
 
 LINGER_SECONDS: Final = 2.0  # gunicorn lingers 2 s, nginx 5 s between reads
 TURN_PIECES: Final = 4  # sent in one turn of a connection; then others have theirs
-MOST_UNREAD_BYTES: Final = 1 << 20  # of a client that talks on a connection that was said to close
+MOST_UNREAD_BYTES: Final = 1 << 20
+"""What is read and thrown away of a client that goes on sending (a large body that the application did not want). Then
+it is not listened to any more, and its leaving is noticed by a write."""
 
 log: Final = logging.getLogger("streamkit")
 
@@ -83,13 +85,13 @@ class DetachedConnection(Tally):
         "_ended",
         "_loop",
         "_opening",
-        "_progress_at",
         "_received",
         "_socket",
         "_source",
         "_unsent",
         "_woken",
         "deadline",
+        "deaf",
         "descriptor",
         "outflow",
         "scheduled",
@@ -111,8 +113,8 @@ class DetachedConnection(Tally):
         self._unsent: Piece | memoryview = b""
         self._closed = False
         self._ended = False  # the last byte of the answer is sent, or the next to be
-        self._progress_at = monotonic()
         self._received = 0
+        self.deaf = False  # what the client sends is not looked at any more
         self._woken = False
         self.deadline = FOREVER  # when something has to be done, by the loop's clock
         self.scheduled = FOREVER  # when the loop will look, at the latest
@@ -247,9 +249,9 @@ class DetachedConnection(Tally):
             return 0
 
     def _hold(self) -> None:
-        self._progress_at = now = monotonic()
+        """Wait until there is room, for a time."""
         self._loop.watch(self, writing=True)
-        self.deadline = now + WRITE_SECONDS
+        self.deadline = monotonic() + WRITE_SECONDS
         self._loop.schedule(self, self.deadline)
 
     def on_writable(self) -> None:
@@ -278,8 +280,11 @@ class DetachedConnection(Tally):
         except OSError:
             data = b""
         self._received += len(data)
-        if not data or self._received > MOST_UNREAD_BYTES:
+        if not data:
             self._gone()
+        elif self._received > MOST_UNREAD_BYTES:
+            self.deaf = True
+            self._loop.watch(self, writing=bool(self._unsent))
 
     def on_deadline(self) -> None:
         """The time that was scheduled has come."""

@@ -29,6 +29,7 @@ from streamkit.delivery.detached import DetachedConnection
 from streamkit.delivery.outflow import FOREVER, Outflow
 from streamkit.delivery.sending import size_argument
 from streamkit.delivery.takeover import Answer
+from streamkit.errors import TooManyStreams
 from streamkit.formats.event_stream import ServerSentEvent
 
 TURNS_AT_ONCE: Final = 256  # between two looks at the sockets: about 2 ms
@@ -66,15 +67,10 @@ class EventLoop:
     def _after_fork(self) -> None:
         """The connections are the parent's; as long as a child held them too, their clients would see no end."""
         connections = [*self._connections.values(), *self._new]
-        selector, self._selector = self._selector, None
-        pipe, self._pipe = self._pipe, (-1, -1)
         self._reset()
         for connection in connections:
             connection.drop()
-        if selector is not None:
-            selector.close()  # closes the descriptor; what is registered in the parent stays registered
-            for descriptor in pipe:
-                os.close(descriptor)
+        self._close()  # the descriptors alone: what the parent has registered stays registered
 
     def __len__(self) -> int:
         """How many connections there are, those included that only wait for their client to close."""
@@ -83,8 +79,10 @@ class EventLoop:
     # -- any thread ---------------------------------------------------------------------------------------------
 
     def adopt(self, sock: socket.socket, outflow: Outflow, answer: Answer) -> None:
-        """Send `answer`, then what `outflow` gives, and close. The non-blocking socket is the loop's from now on."""
-        self._start()
+        """Send `answer`, then what `outflow` gives, and close. The non-blocking socket is the loop's from now on.
+
+        The loop was started before, by whoever could still say no.
+        """
         self._new.append(DetachedConnection(self, sock, outflow, answer.data, chunked=answer.chunked))
         self.wake()
 
@@ -97,20 +95,36 @@ class EventLoop:
             except BlockingIOError:
                 pass  # full of wake-up calls
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, once a process. Raises TooManyStreams where the system has no descriptor or thread left."""
         with self._lock:
             if self._running:
                 return
-            descriptors.prepare()
-            self._pipe = os.pipe()
-            for descriptor in self._pipe:
-                os.set_blocking(descriptor, False)
-            self._selector = selectors.DefaultSelector()
-            self._selector.register(self._pipe[0], selectors.EVENT_READ, None)
-            threading.Thread(
-                target=self._run, args=(self._selector,), name="streamkit-loop", daemon=True
-            ).start()
+            try:
+                self._open()
+            except (OSError, RuntimeError) as error:
+                self._close()
+                raise TooManyStreams(f"the event loop cannot be started: {error}") from error
             self._running = True
+        descriptors.prepare()
+
+    def _open(self) -> None:
+        self._pipe = os.pipe()
+        for descriptor in self._pipe:
+            os.set_blocking(descriptor, False)
+        self._selector = selector = selectors.DefaultSelector()
+        selector.register(self._pipe[0], selectors.EVENT_READ, None)
+        threading.Thread(target=self._run, args=(selector,), name="streamkit-loop", daemon=True).start()
+
+    def _close(self) -> None:
+        """Close the descriptors of the loop itself."""
+        selector, self._selector = self._selector, None
+        pipe, self._pipe = self._pipe, (-1, -1)
+        if selector is not None:
+            selector.close()
+        for descriptor in pipe:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     # -- the loop's thread --------------------------------------------------------------------------------------
 
@@ -190,9 +204,12 @@ class EventLoop:
     def watch(self, connection: DetachedConnection, *, writing: bool) -> None:
         """Watch for readability, and for room to write or not."""
         assert self._selector is not None
-        events = selectors.EVENT_READ | selectors.EVENT_WRITE if writing else selectors.EVENT_READ
+        events = (0 if connection.deaf else selectors.EVENT_READ) | (selectors.EVENT_WRITE if writing else 0)
         known = self._selector.get_map().get(connection.descriptor)
-        if known is None:
+        if not events:
+            if known is not None:
+                self._selector.unregister(connection.descriptor)
+        elif known is None:
             self._selector.register(connection.descriptor, events, connection)
         elif known.events != events:
             self._selector.modify(connection.descriptor, events, connection)

@@ -128,6 +128,9 @@ class Outflow:
             piece = self._step_specially()
             if piece is not None or self.over:
                 return piece
+        if self._expires_at < FOREVER and monotonic() >= self._expires_at:
+            self.stream.end("expired")
+            return self._end_early()
         try:
             chunk = self.chunks.take(until)
         except BaseException as error:
@@ -140,10 +143,7 @@ class Outflow:
             return chunk if self.plain and len(chunk) <= self.piece_bytes else self._checked(chunk)
         if self.chunks.finished:
             return self._finish(self.chunks.error)
-        now = monotonic()
-        if now >= self._expires_at:
-            self.stream.end("expired")
-        elif now >= self._beat_at and self.stream.outcome is None:
+        if monotonic() >= self._beat_at and self.stream.outcome is None:
             return self.framing.heartbeat
         return b""
 

@@ -35,6 +35,7 @@ class CompressedFraming(Generic[Frame]):
         self._framing = framing
         self._compressor = compressor(coding)
         self.coding = coding
+        self.head_first = framing.head_first
         self.head = framing.head
         self.encode = framing.encode  # called for every item: not through another call
         self.tail = framing.tail

@@ -28,12 +28,17 @@ class Framing(Protocol[Frame]):
     def resets(self) -> bool: ...
 
     @property
+    def head_first(self) -> bool:
+        """Whether the head goes out before the producer is opened; else the producer may have a say in it."""
+        ...
+
+    @property
     def keeps_frames(self) -> bool:
         """Whether the frame of an item that has an `encode` method is now always what that returns."""
         ...
 
     def head(self) -> Frame:
-        """What is sent before the first item, at once; empty where there is nothing."""
+        """What is sent before the first item; empty where there is nothing."""
         ...
 
     def encode(self, item: object) -> Frame:
@@ -72,6 +77,7 @@ class AbortedWhenBroken:
 
     heartbeat = None
     resets = True
+    head_first = False
     keeps_frames = False
 
     def finish(self) -> bytes:

@@ -74,10 +74,8 @@ class Pump(Chunks[Frame]):
 
     def start(self) -> None:
         """Start the producer. Raises TooManyStreams when no thread can be had."""
-        head = self._framing.head()
-        if head:  # does not wait for the first item
-            self._frames.append(head)
-            self._due = True
+        if self._framing.head_first:
+            self._put_aside(self._framing.head())
         self._stream.call_on_cancel(self.cancel)
         self._stream.join_in()
         try:
@@ -219,7 +217,7 @@ class Pump(Chunks[Frame]):
                 error = error or caught
         if error is None and not self._stopped:
             try:
-                self._put_last(self._framing.tail())
+                self._put_aside(self._framing.tail())
             except BaseException as caught:
                 error = caught
         if self._stopped and error is not None and not isinstance(error, ClientDisconnected):
@@ -232,16 +230,19 @@ class Pump(Chunks[Frame]):
         self._closed.set()
         self._stream.leave()
 
-    def _put_last(self, tail: Frame) -> None:
+    def _put_aside(self, frame: Frame) -> None:
+        """Queue a frame that is no item. It is due, but nobody is told."""
         with self._lock:
-            if tail:
-                self._frames.append(tail)
-            self._due = True
+            if frame:
+                self._frames.append(frame)
+                self._due = True
 
     def _produce(self) -> None:
         encode, put = self._framing.encode, self.put
         self._computed = thread_time()
         iterator = self._producer.open(self._stream)
+        if not self._framing.head_first:
+            self._put_aside(self._framing.head())
         with self._lock:
             self._opened = True
             self._condition.notify()

@@ -35,6 +35,7 @@ class EventStreamFraming(EventStreamEncoder):
     """The event stream's beginning, items and ends."""
 
     heartbeat = HEARTBEAT
+    head_first = True
     resets = False  # a reset could overtake the error event
 
     def __init__(

@@ -231,6 +231,7 @@ class Connection:
             status_version="HTTP/1.1",
             can_chunk=head.version >= (1, 1),
             may_keep_alive=lambda: head.keep_alive and self._owner.may_keep_alive(),
+            was_replaced=self._was_replaced,
         )
         try:
             exchange.run(self._owner.application)

@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from streamkit.delivery.connection import SocketConnection
 from streamkit.errors import ClientDisconnected, DecodeError
 from streamkit.formats.chunked import LAST_CHUNK
 from streamkit.servers.request_body import RequestBody
@@ -55,6 +56,7 @@ class WSGIExchange:
     can_chunk: whether both sides speak HTTP/1.1; without that a body of unknown length ends with the connection.
     continue_sent: whether somebody answered `Expect: 100-continue` already.
     may_keep_alive: asked once, when the head is made, whether the connection shall be kept.
+    was_replaced: whether the application has taken the connection away, and sends the rest by itself.
 
     After `run`: `status` (0: nothing was sent), `body_bytes` that were handed to the kernel, `keep_alive`,
     `must_reset`. One exchange is used by one thread.
@@ -70,6 +72,7 @@ class WSGIExchange:
         status_version: str,
         can_chunk: bool,
         may_keep_alive: Callable[[], bool],
+        was_replaced: Callable[[], bool] = lambda: False,
         continue_sent: bool = False,
     ) -> None:
         self.environ = environ
@@ -83,6 +86,7 @@ class WSGIExchange:
         self._status_version = status_version
         self._can_chunk = can_chunk
         self._may_keep_alive = may_keep_alive
+        self._was_replaced = was_replaced
         self._response: ResponseHead | None = None
         self._head_sent = False
         self._chunked = False
@@ -212,7 +216,10 @@ class WSGIExchange:
         if response is None:
             raise RuntimeError("the application returned without calling start_response")
         bodiless = not response.allows_body(self._request.method)
-        if not bodiless and response.length is not None and self.body_bytes != response.length:
+        short = not bodiless and response.length is not None and self.body_bytes != response.length
+        if short and not self._was_replaced():  # else somebody else sends the rest
+            if SocketConnection(self._socket).is_gone():
+                raise ClientDisconnected("the client left before it had the whole body")
             raise ContentLengthError(
                 f"the body has {self.body_bytes} bytes, its Content-Length says {response.length}"
             )

@@ -21,6 +21,7 @@ class Framing(CSVEncoder):
 
     heartbeat = b"beat"
     resets = True
+    head_first = True
 
     def finish(self) -> bytes:
         return b""

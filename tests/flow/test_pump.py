@@ -25,6 +25,7 @@ class Words:
 
     heartbeat = b"~"
     resets = True
+    head_first = True
 
     def head(self) -> bytes:
         return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import threading
@@ -586,3 +587,16 @@ class TestWriters:
         next(body)
         body.close()  # type: ignore[attr-defined]
         eventually(lambda: told == [ClientDisconnected])
+
+
+@pytest.mark.parametrize("kind", [NDJSONResponse, EventSourceResponse, CSVResponse])
+def test_a_producer_that_is_never_silent_expires_too(kind: type[Any]) -> None:
+    outcomes: list[str | None] = []
+    items = (ITEMS[kind] for _ in iter(int, 1))
+    response = kind(items, max_duration=0.05, on_close=lambda stream: outcomes.append(stream.outcome))
+    body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    with contextlib.suppress(StreamExpired):
+        for _ in body:
+            pass
+    body.close()
+    eventually(lambda: outcomes == ["expired"])

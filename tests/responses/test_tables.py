@@ -272,3 +272,12 @@ def test_dumps_that_writes_no_json() -> None:
     assert isinstance(answer.error, ValueError)
     assert "record 2: dumps wrote NaN, which JSON does not have" in str(answer.error)
     assert Answer(NDJSONResponse(["NaN", "-Infinity"], dumps=json.dumps)).body == b'"NaN"\n"-Infinity"\n'
+
+
+def test_a_late_cursor_on_a_thread_of_its_own_has_its_header() -> None:
+    """The header is known when the producer is opened, and not before."""
+
+    def rows() -> sqlite3.Cursor:
+        return sqlite3.connect(":memory:").execute(SELECT.format(2))
+
+    assert Answer(CSVResponse(rows, delivery="detached")).body == b"id,name\r\n1,row 1\r\n2,row 2\r\n"

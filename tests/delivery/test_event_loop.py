@@ -1,0 +1,671 @@
+"""The event loop over real socket pairs: turned by hand with a clock of the test's own, and running in its thread."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Iterator
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+from streamkit import streams
+from streamkit.delivery import detached
+from streamkit.delivery import outflow as outflow_module
+from streamkit.delivery.event_loop import EventLoop, event_loop
+from streamkit.delivery.outflow import Limits, Outflow
+from streamkit.delivery.takeover import Answer
+from streamkit.flow.pushed_chunks import PushedChunks
+from streamkit.flow.stream import Stream
+from tests.conftest import eventually
+from tests.flow.by_hand import ByHand, Words
+
+OPENING = b"HTTP/1.1 200 OK\r\n\r\n<"
+
+
+class Patient(selectors.DefaultSelector):
+    """Never waits: the test turns the loop when it wants to."""
+
+    def select(self, timeout: float | None = None) -> Any:
+        return super().select(0)
+
+
+class ByHandLoop(EventLoop):
+    """A loop without a thread; `turn()` is one turn of it, at the time that `now` says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+        self._selector = Patient()
+        self._running = True
+
+    def clock(self) -> float:
+        return self.now
+
+    def turn(self, seconds: float = 0.0, times: int = 3) -> None:
+        self.now += seconds
+        assert self._selector is not None
+        for _ in range(times):
+            self._turn(self._selector)
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[ByHandLoop]:
+    loop = ByHandLoop()
+    for module in ("event_loop", "detached", "outflow"):
+        monkeypatch.setattr(f"streamkit.delivery.{module}.monotonic", loop.clock)
+    yield loop
+    for connection in [*loop._connections.values(), *loop._new]:
+        connection._socket.close()
+        if connection.outflow is not None:
+            connection._release()
+    if loop._selector is not None:
+        loop._selector.close()
+
+
+class Client:
+    """A stream on a loop, its source, and the client's end of its connection."""
+
+    def __init__(
+        self,
+        loop: EventLoop,
+        *items: object,
+        limits: Limits | None = None,
+        framing: Any = None,
+        chunked: bool = True,
+        source: ByHand | None = None,
+        fill: bool = False,
+    ) -> None:
+        self.source = source or ByHand(*items)
+        server, self.socket = socket.socketpair()
+        # Small buffers, so that a client that does not read is felt soon.
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        server.setblocking(False)
+        self.socket.settimeout(5)
+        self.filled = 0
+        while fill:
+            try:
+                self.filled += server.send(b"#" * 1000)
+            except BlockingIOError:
+                break
+        context = copy_context()
+        self.stream = Stream("test", {}, context)
+        self.ended: list[str] = []
+        self.stream.call_on_close(lambda: self.ended.append(threading.current_thread().name))
+        streams._add(self.stream)
+        framing = framing or Words()
+        chunks = PushedChunks(self.source, framing, self.stream, context, flush_bytes=1, flush_seconds=None)
+        chunks.start()
+        outflow = Outflow(self.stream, chunks, framing, limits or Limits(), None)
+        assert outflow.step(0.0) == b"<"
+        outflow.sent(1, outflow_module.monotonic())
+        loop.start()
+        loop.adopt(server, outflow, Answer(OPENING, chunked))
+        opened.append(self)
+
+    def read(self) -> bytes:
+        """All that is there now; ends with b"|" where the connection has ended, with b"RESET" where it was reset."""
+        self.socket.setblocking(False)
+        data = b""
+        try:
+            while more := self.socket.recv(65536):
+                data += more
+            return data + b"|"
+        except BlockingIOError:
+            return data
+        except ConnectionError:
+            return data + b"RESET"
+
+    def read_until(self, marker: bytes) -> bytes:
+        data = b""
+        while marker not in data:
+            more = self.socket.recv(65536)
+            assert more, data
+            data += more
+        return data
+
+
+opened: list[Client] = []
+
+
+@pytest.fixture(autouse=True)
+def _all_ended() -> Iterator[None]:
+    yield
+    clients = opened[:]
+    opened.clear()
+    for client in clients:
+        client.socket.close()
+    eventually(lambda: len(event_loop) == 0)
+    for client in clients:  # of a test that failed
+        if client.stream.state != "ended":
+            client.stream.end("failed")
+            client.stream.leave()
+    eventually(lambda: len(streams) == 0, what=str(list(streams)))
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+# -- the ordinary course -------------------------------------------------------------------------------------
+
+
+def test_a_stream_from_its_opening_to_its_end(loop: ByHandLoop) -> None:
+    client = Client(loop, "a")
+    loop.turn()
+    assert client.read() == OPENING + chunk(b"a ")
+    assert client.stream.delivery == "detached"
+    client.source.push("b", "c")
+    loop.turn()
+    assert client.read() == chunk(b"b c ")
+    client.source.end()
+    loop.turn()
+    assert client.read() == chunk(b">") + b"0\r\n\r\n|"
+    assert (client.stream.outcome, client.source.closed) == ("completed", 1)
+    assert len(loop) == 1  # it lingers
+    client.socket.close()
+    loop.turn()
+    assert len(loop) == 0
+
+
+def test_without_chunks_the_end_of_the_connection_is_the_end(loop: ByHandLoop) -> None:
+    client = Client(loop, "a", chunked=False)
+    client.source.end()
+    loop.turn()
+    assert client.read() == OPENING + b"a >|"
+
+
+def test_the_counts_are_those_of_a_threaded_stream(loop: ByHandLoop) -> None:
+    client = Client(loop, "a")
+    loop.turn()
+    client.source.push("b")
+    loop.turn()
+    assert (client.stream.events, client.stream.chunks, client.stream.bytes) == (2, 3, len(b"<a b "))
+    assert client.stream.last_write is not None
+
+
+def test_a_client_that_does_not_close_is_not_waited_for(loop: ByHandLoop) -> None:
+    client = Client(loop)
+    client.source.end()
+    loop.turn()
+    assert len(loop) == 1
+    eventually(lambda: len(streams) == 0)  # but its stream is over already
+    loop.turn(seconds=detached.LINGER_SECONDS + 0.1)
+    assert len(loop) == 0
+
+
+def test_heartbeats(loop: ByHandLoop) -> None:
+    client = Client(loop, limits=Limits(heartbeat=15))
+    loop.turn()
+    assert client.read() == OPENING
+    loop.turn(14.9)
+    assert client.read() == b""
+    loop.turn(0.2)
+    assert client.read() == chunk(b"~")
+    loop.turn(10)
+    client.source.push("a")
+    loop.turn()
+    assert client.read() == chunk(b"a ")
+    loop.turn(14.9)
+    assert client.read() == b""
+    loop.turn(0.2)
+    assert client.read() == chunk(b"~")
+
+
+def test_heartbeats_of_a_client_that_was_slow_once_are_not_late(loop: ByHandLoop) -> None:
+    client = Client(loop, limits=Limits(heartbeat=15))
+    loop.turn()
+    client.source.push(b"x" * 100_000)
+    loop.turn()
+    received = client.read()
+    for _ in range(1000):
+        loop.turn()
+        more = client.read()
+        if not more:
+            break
+        received += more
+    assert received.endswith(b"x\r\n")
+    loop.turn(14.9)
+    assert client.read() == b""
+    loop.turn(0.2)
+    assert client.read() == chunk(b"~")
+
+
+@pytest.mark.parametrize("pause", [b"...", None])
+def test_max_duration(loop: ByHandLoop, pause: bytes | None) -> None:
+    client = Client(loop, "a", limits=Limits(max_duration=100), framing=Words(pause))
+    loop.turn()
+    loop.turn(79)
+    assert client.read() == OPENING + chunk(b"a ")
+    loop.turn(22)
+    assert client.read() == (chunk(b"...") + b"0\r\n\r\n|" if pause else chunk(b"!") + b"|")
+    assert client.stream.outcome == "expired"
+
+
+def test_drained_streams_pause(loop: ByHandLoop) -> None:
+    clients = [Client(loop, "a") for _ in range(5)]
+    loop.turn()
+    streams.drain()
+    loop.turn(times=20)
+    for client in clients:
+        assert client.read() == OPENING + chunk(b"a ") + chunk(b"...") + b"0\r\n\r\n|"
+        assert client.stream.outcome == "drained"
+        client.socket.close()
+    loop.turn()
+
+
+# -- ends by the client --------------------------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_is_noticed_without_writing(loop: ByHandLoop) -> None:
+    client = Client(loop)
+    loop.turn()
+    client.socket.close()
+    loop.turn()
+    assert (client.stream.outcome, client.source.closed, len(loop)) == ("client_gone", 1, 0)
+    eventually(lambda: client.ended)
+
+
+def test_a_client_that_left_before_its_connection_arrived(loop: ByHandLoop) -> None:
+    client = Client(loop, "a")
+    client.socket.close()
+    loop.turn()
+    assert (client.stream.outcome, client.source.closed, len(loop)) == ("client_gone", 1, 0)
+
+
+def test_a_half_close_counts_as_leaving(loop: ByHandLoop) -> None:
+    client = Client(loop)
+    loop.turn()
+    client.socket.shutdown(socket.SHUT_WR)
+    loop.turn()
+    assert client.stream.outcome == "client_gone"
+
+
+def test_what_a_client_says_is_thrown_away_within_bounds(loop: ByHandLoop) -> None:
+    """A body that the application did not want, or a further request: not read for ever, and no reason to end."""
+    client = Client(loop, "a")
+    loop.turn()
+    client.socket.sendall(b"GET /next HTTP/1.1\r\n\r\n")
+    loop.turn()
+    client.source.push("b")
+    loop.turn()
+    assert client.read() == OPENING + chunk(b"a ") + chunk(b"b ")
+    client.socket.setblocking(False)
+    sent = refused = 0
+    while refused < 10:
+        try:
+            sent += client.socket.send(b"x" * 65536)
+        except BlockingIOError:
+            refused += 1
+        loop.turn()
+    assert detached.MOST_UNREAD_BYTES <= sent < 4 * detached.MOST_UNREAD_BYTES
+    client.source.push("c")
+    loop.turn()
+    assert client.read() == chunk(b"c ")
+    client.socket.close()
+    for _ in range(3):  # seen by a write now
+        client.source.push("d")
+        loop.turn()
+    assert client.stream.outcome == "client_gone"
+    assert len(loop) == 0
+
+
+def test_a_client_that_never_reads_is_too_slow_and_holds_back_its_source_alone(loop: ByHandLoop) -> None:
+    slow, good = Client(loop), Client(loop)
+    loop.turn()
+    good.read()
+    for n in range(200):
+        slow.source.push(b"x" * 10_000)
+        good.source.push(str(n))
+        loop.turn()
+        assert good.read() == chunk(b"%d " % n)
+    assert slow.source.takes < 50  # what it had is not taken into memory
+    loop.turn(detached.WRITE_SECONDS - 1)
+    assert slow.stream.outcome is None
+    loop.turn(2)
+    assert slow.stream.outcome == "too_slow"
+    assert slow.source.closed == 1
+    assert len(loop) == 1
+    good.source.push("still here")
+    loop.turn()
+    assert good.read() == chunk(b"still here ")
+
+
+def test_a_client_that_reads_slowly_but_does_read_gets_all(loop: ByHandLoop) -> None:
+    client = Client(loop)
+    block = bytes(range(256)) * 400
+    client.source.push(block)
+    client.source.end()
+    received = b""
+    while not received.endswith(b"|"):
+        loop.turn(detached.WRITE_SECONDS / 2)
+        received += client.read()
+    assert received == OPENING + chunk(block + b">") + b"0\r\n\r\n|"
+    assert client.stream.outcome == "completed"
+
+
+def test_an_opening_that_finds_no_room_is_sent_later(loop: ByHandLoop) -> None:
+    """A client on a kept connection that has not read its last answer yet."""
+    client = Client(loop, "a", fill=True)
+    loop.turn()
+    data = b""
+    for _ in range(100):
+        data += client.read()
+        loop.turn()
+    assert data[client.filled :] == OPENING + chunk(b"a ")
+
+
+def test_an_opening_that_never_finds_room_is_too_slow(loop: ByHandLoop) -> None:
+    client = Client(loop, "a", fill=True)
+    loop.turn()
+    loop.turn(detached.WRITE_SECONDS + 1)
+    assert client.stream.outcome == "too_slow"
+
+
+class Wordy(Words):
+    """Has much to say at the end."""
+
+    def __init__(self, pause: bytes | None = b"..." * 50_000, *, resets: bool = False) -> None:
+        super().__init__(pause)
+        self.resets = resets
+
+    def failed(self, error: BaseException) -> bytes:
+        return b"!" * 100_000
+
+
+def read_slowly(loop: ByHandLoop, client: Client) -> bytes:
+    received = b""
+    for _ in range(1000):
+        loop.turn(0.001)
+        received += client.read()
+        if received.endswith((b"|", b"RESET")):
+            break
+    return received
+
+
+def test_last_words_that_do_not_fit_at_once_still_have_the_end_after_them(loop: ByHandLoop) -> None:
+    client = Client(loop, framing=Wordy())
+    loop.turn()
+    client.stream.end("drained")
+    assert read_slowly(loop, client).endswith(b"...\r\n0\r\n\r\n|")
+
+
+def test_failed_events_that_do_not_fit_at_once_have_no_end(loop: ByHandLoop) -> None:
+    client = Client(loop, framing=Wordy())
+    loop.turn()
+    client.source.end(RuntimeError("gone"))
+    assert read_slowly(loop, client).endswith(b"!!\r\n|")
+
+
+def test_failed_rows_that_do_not_fit_at_once_are_reset(
+    loop: ByHandLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resets: list[socket.socket] = []
+    reset = detached.reset_connection
+    monkeypatch.setattr(detached, "reset_connection", lambda sock: (resets.append(sock), reset(sock)))
+    client = Client(loop, framing=Wordy(resets=True))
+    loop.turn()
+    client.source.end(RuntimeError("gone"))
+    read_slowly(loop, client)
+    assert resets
+
+
+# -- failures of one -----------------------------------------------------------------------------------------
+
+
+class BrokenBeat(Words):
+    @property
+    def heartbeat(self) -> bytes:  # type: ignore[override]
+        if self.broken:
+            raise RuntimeError("an encoder with a bug")
+        return b"~"
+
+    broken = False
+
+
+class BrokenPause(Words):
+    def paused(self) -> bytes:
+        raise RuntimeError("an encoder with a bug")
+
+
+class BrokenClose(ByHand):
+    def close(self) -> None:
+        raise RuntimeError("a source with a bug")
+
+
+def test_a_callback_that_raises_ends_one_connection_only(
+    loop: ByHandLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = BrokenBeat()
+    bad, good = (
+        Client(loop, framing=broken, limits=Limits(heartbeat=1)),
+        Client(loop, limits=Limits(heartbeat=1)),
+    )
+    loop.turn()
+    broken.broken = True
+    loop.turn(1.1)
+    assert bad.stream.outcome == "failed"
+    assert "an encoder with a bug" in caplog.text
+    assert good.read() == OPENING + chunk(b"~")
+    assert len(loop) == 1
+    eventually(lambda: bad.ended)
+
+
+def test_last_words_that_raise(loop: ByHandLoop) -> None:
+    bad, good = Client(loop, framing=BrokenPause()), Client(loop)
+    loop.turn()
+    streams.drain()
+    loop.turn(times=10)
+    assert good.read().endswith(b"0\r\n\r\n|")
+    assert not bad.read().endswith(b"0\r\n\r\n|")
+    bad.socket.close()
+    good.socket.close()
+    loop.turn()
+    assert len(loop) == 0
+
+
+def test_a_source_whose_close_raises(loop: ByHandLoop) -> None:
+    client = Client(loop, source=BrokenClose("a"))
+    loop.turn()
+    client.socket.close()
+    loop.turn()
+    assert client.stream.outcome == "client_gone"
+    assert len(loop) == 0
+    eventually(lambda: client.ended)
+
+
+def test_a_socket_that_cannot_be_watched(loop: ByHandLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel bounds watches too (fs.epoll.max_user_watches)."""
+    good = Client(loop)
+    loop.turn()
+
+    def refuse(*args: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._selector, "register", refuse)
+        bad = Client(loop)
+        loop.turn()
+    assert bad.stream.outcome == "failed"
+    assert bad.read().endswith((b"|", b"RESET"))  # closed, not forgotten
+    assert len(loop) == 1
+    eventually(lambda: bad.ended)
+    good.source.push("a")
+    loop.turn()
+    assert good.read() == OPENING + chunk(b"a ")
+
+
+# -- timers --------------------------------------------------------------------------------------------------
+
+
+def test_timers_do_not_add_up_over_the_life_of_a_stream(loop: ByHandLoop) -> None:
+    """Near deadlines come and go while a far one stands: one entry a connection, or a few, not one for each."""
+    Client(loop)
+    loop.turn()
+    (connection,) = loop._connections.values()
+    for _ in range(200):
+        connection.deadline = loop.now + 0.5
+        loop.schedule(connection, connection.deadline)
+        loop.now += 0.6
+        connection.deadline = loop.now + 15  # as `advance` does when it has sent
+        loop._run_timers(loop.now)
+    assert len(loop._timers) < 10
+
+
+def test_streams_with_near_and_far_deadlines_keep_few_timers(loop: ByHandLoop) -> None:
+    class Due(PushedChunks[bytes]):
+        """Holds items back for half a second, as rows are."""
+
+    client = Client(loop, limits=Limits(heartbeat=15))
+    loop.turn()
+    (connection,) = loop._connections.values()
+    assert connection.outflow is not None
+    chunks = connection.outflow.chunks
+    for n in range(100):
+        chunks.due_at = loop.now + 0.5
+        connection.wake()
+        loop.turn()
+        chunks.due_at = float("inf")
+        client.source.push(str(n))
+        loop.turn(0.6)
+    assert len(loop._timers) < 10
+
+
+def test_timers_of_closed_connections_are_not_kept(loop: ByHandLoop) -> None:
+    for _ in range(300):
+        client = Client(loop, limits=Limits(heartbeat=3600))
+        loop.turn(times=1)
+        client.socket.close()
+        loop.turn(times=2)
+    assert len(loop) == 0
+    assert len(loop._timers) <= 70
+
+
+def test_clearing_timers_of_closed_connections_forgets_no_deadline(loop: ByHandLoop) -> None:
+    """A stream without a deadline just now still has an entry; its next deadline must be seen all the same."""
+    client = Client(loop)
+    loop.turn()
+    (connection,) = loop._connections.values()
+    assert connection.outflow is not None
+    chunks = connection.outflow.chunks
+    chunks.due_at = loop.now + 50  # an item is held back ...
+    connection.wake()
+    loop.turn()
+    chunks.due_at = float("inf")  # ... and went out with others before its time
+    connection.wake()
+    loop.turn()
+    for _ in range(100):
+        other = Client(loop, limits=Limits(heartbeat=3600))
+        loop.turn(times=1)
+        other.socket.close()
+        loop.turn(times=2)
+    chunks.due_at = loop.now + 60
+    connection.wake()
+    loop.turn()
+    takes = client.source.takes
+    chunks.due_at = loop.now + 60
+    loop.turn(61)
+    assert client.source.takes > takes, "nobody looked when the item was due"
+
+
+# -- forks ---------------------------------------------------------------------------------------------------
+
+
+def test_a_forked_process_lets_go_of_every_connection(loop: ByHandLoop) -> None:
+    """As long as a child holds a connection, its client sees no end. The newest ones are no exception."""
+    adopted = Client(loop)
+    loop.turn()
+    new = Client(loop)
+    loop._pipe = os.pipe()
+    loop._after_fork()  # what the child runs
+    assert adopted.read().endswith((b"|", b"RESET"))
+    assert new.read().endswith((b"|", b"RESET"))
+    assert len(loop) == 0
+    for client in (adopted, new):
+        client.socket.close()
+        client.stream.end("drained")
+        client.stream.leave()
+
+
+# -- the thread ----------------------------------------------------------------------------------------------
+
+
+def test_the_thread_runs_and_callbacks_run_elsewhere() -> None:
+    client = Client(event_loop, "a")
+    client.read_until(b"a \r\n")
+    client.source.push("b")
+    client.read_until(b"b \r\n")
+    client.source.end()
+    client.read_until(b"0\r\n\r\n")
+    eventually(lambda: client.ended)
+    assert client.ended[0] != "streamkit-loop"
+
+
+def test_many_threads_wake_many_streams_and_nothing_is_lost() -> None:
+    clients = [Client(event_loop) for _ in range(20)]
+
+    def feed(own: list[Client]) -> None:
+        for n in range(200):
+            for client in own:
+                client.source.push(b"%d," % n)
+
+    feeders = [threading.Thread(target=feed, args=(clients[k::4],)) for k in range(4)]
+    for feeder in feeders:
+        feeder.start()
+    for feeder in feeders:
+        feeder.join()
+    expected = b"".join(b"%d," % n for n in range(200))
+    for client in clients:
+        client.source.end()
+    for client in clients:
+        data = client.read_until(b"0\r\n\r\n")
+        assert unchunked(data.partition(b"\r\n\r\n<")[2]) == expected + b">"
+        client.socket.close()
+    eventually(lambda: len(event_loop) == 0)
+
+
+def unchunked(body: bytes) -> bytes:
+    content = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        length = int(size, 16)
+        content, body = content + body[:length], body[length + 2 :]
+        if not length:
+            break
+    return content
+
+
+def test_a_flooding_source_does_not_starve_the_others() -> None:
+    class Flood(ByHand):
+        def take(self) -> list[object]:
+            self.takes += 1
+            self.wake()
+            return [b"x" * 1000]
+
+    flood = Client(event_loop, source=Flood("go"))
+    flood.socket.setblocking(False)
+    done = threading.Event()
+
+    def drain() -> None:
+        while not done.is_set():
+            try:
+                flood.socket.recv(1 << 20)
+            except BlockingIOError:
+                done.wait(0.001)
+            except OSError:
+                break
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    other = Client(event_loop)
+    other.read_until(b"<")
+    for n in range(100):
+        other.source.push(str(n))
+        other.read_until(b"%d \r\n" % n)
+    done.set()
+    reader.join()
+    assert isinstance(flood.source, Flood)
+    assert flood.source.takes > 10
