@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 
 import pytest
 
 import streamkit
+import streamkit.testing
+from streamkit import errors
+from streamkit.responses.streamed import StreamOptions
 from tests.conftest import ROOT
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+
+
+def parameters_of(thing: object) -> list[str]:
+    """The names that callers use; `**options` are documented once for all."""
+    assert callable(thing)
+    named = [
+        name
+        for name, parameter in inspect.signature(thing).parameters.items()
+        if parameter.kind is not parameter.VAR_KEYWORD and not name.startswith("_")
+    ]
+    return [name for name in named if name != "self"]
 
 
 def test_all_is_sorted_and_complete() -> None:
@@ -23,8 +40,47 @@ def test_every_public_name_is_documented(name: str) -> None:
     thing = getattr(streamkit, name)
     documented = thing if inspect.isclass(thing) or inspect.isroutine(thing) else type(thing)
     assert inspect.getdoc(documented), f"{name} has no docstring"
-    reference = (ROOT / "docs" / "reference.md").read_text()
-    assert f"`{name}" in reference, f"docs/reference.md does not mention {name}"
+    if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+        assert f"\n`{name}`\n: " in REFERENCE, f"docs/reference.md has no entry for {name}"
+        return
+    entry = re.search(rf"^`{name}\((.*?)\)`\n: ", REFERENCE, re.MULTILINE | re.DOTALL)
+    assert entry, f"docs/reference.md has no entry for {name}"
+    written = re.findall(r"(?:^|[\s(])(\w+)(?==|,|$)", entry[1])
+    assert written == parameters_of(thing), f"docs/reference.md gives {name} other parameters than the code"
+
+
+def test_the_defaults_in_the_reference_are_those_of_the_code() -> None:
+    for name in streamkit.__all__:
+        thing = getattr(streamkit, name)
+        if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+            continue
+        entry = re.search(rf"^`{name}\((.*?)\)`\n: ", REFERENCE, re.MULTILINE | re.DOTALL)
+        assert entry
+        shown = dict(re.findall(r"(\w+)=(\"[^\"]*\"|[^,\s]+)", entry[1]))
+        for parameter in inspect.signature(thing).parameters.values():
+            default = parameter.default
+            if parameter.name.startswith("_") or default is parameter.empty or inspect.isroutine(default):
+                continue
+            assert parameter.name in shown, f"docs/reference.md: {name} has a default for {parameter.name}"
+            assert eval(shown[parameter.name]) == default, f"docs/reference.md: {name}, {parameter.name}"
+
+
+def test_every_option_is_documented_once() -> None:
+    for option in StreamOptions.__annotations__:
+        rows = re.findall(rf"^\| (?:`\w+`, )?`{option}`[ ,]", REFERENCE, re.MULTILINE)
+        assert len(rows) == 1, f"docs/reference.md has {len(rows)} rows for the option {option}"
+
+
+@pytest.mark.parametrize("name", streamkit.testing.__all__)
+def test_every_tool_for_tests_is_documented(name: str) -> None:
+    assert re.search(rf"`{name}\b", REFERENCE), f"docs/reference.md does not mention {name}"
+
+
+def test_every_error_is_documented() -> None:
+    for name, error in vars(errors).items():
+        if inspect.isclass(error) and issubclass(error, errors.StreamkitError):
+            assert f"`{name}`" in REFERENCE, f"docs/reference.md does not mention {name}"
+            assert inspect.getdoc(error)
 
 
 @pytest.mark.parametrize("name", streamkit.__all__)
