@@ -3,8 +3,8 @@
     python -m streamkit serve
     gunicorn --threads 4 --chdir examples/demo app:app
 
-A page that is in view holds two streams: `/live` (machine, list of streams, state of the library) and `/log`.
-Everything else ends by itself.
+A page that is in view holds one stream, `/live`, with everything that all pages share (see `together`). What a page
+asks for itself (a search, an export, a range) is a stream of its own, and ends by itself.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import logging
 import os
 import tempfile
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+from crowd import NoAddress, crowd, own_address
 from job import pack_installation
-from library import Library, search
-from machine import Meter
+from library import Library, search, source_files
 from server_log import keep_server_log
+from together import Together
 from tokens import UnknownModule, text_about, words
 
 from streamkit import (
@@ -33,10 +33,9 @@ from streamkit import (
     EventSourceResponse,
     FileResponse,
     NDJSONResponse,
-    ServerSentEvent,
     StreamingResponse,
+    ZipResponse,
     every,
-    streams,
     tail_file,
 )
 from streamkit.servers.routes import routes_app
@@ -44,10 +43,10 @@ from streamkit.servers.routes import routes_app
 Environ = dict[str, Any]
 
 HERE = Path(__file__).resolve().parent
-ASSETS = {"/": "page.html"} | {
-    f"/{name}": name for name in ("page.css", "page.js", "plot.js", "readers.js", "icon.svg")
-}
+SCRIPTS = ("page.js", "live.js", "parts.js", "plot.js", "readers.js", "requests.js", "runs.js", "server.js")
+ASSETS = {"/": "page.html"} | {f"/{name}": name for name in ("page.css", "icon.svg", *SCRIPTS)}
 MAX_BODY_BYTES = 4096
+MIN_RATE, MAX_RATE = 10_000, 1_000_000_000
 BREAK_AFTER_EVENTS, BREAK_AFTER_ROWS = 3, 2500
 
 # Nothing but this server's own files: no inline script, no foreign address, no frame around it.
@@ -64,83 +63,124 @@ log = logging.getLogger("streamkit.demo")
 
 
 def writable_folder() -> Path:
-    """Where the log and the database live: $STREAMKIT_DEMO_VAR, `var/` beside this file, or a temporary folder."""
-    folder = Path(os.environ.get("STREAMKIT_DEMO_VAR") or HERE / "var")
-    try:
-        folder.mkdir(exist_ok=True, parents=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder.resolve()
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="streamkit-demo-"))
+    """Where log, database and hub live: $STREAMKIT_DEMO_VAR, `var/` beside this file, or a folder of this user's own.
+
+    All worker processes have to come to the same answer. Beside a demo that was unpacked for one run (streamkit.pyz)
+    nothing can live: it is removed before the hub is closed.
+    """
+    own = Path(tempfile.gettempdir(), f"streamkit-demo-{os.getuid()}")
+    beside = own if HERE.parent.name.startswith("streamkit-demo-") else HERE / "var"
+    for folder in (Path(os.environ.get("STREAMKIT_DEMO_VAR") or beside), own):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True, parents=True)
+            if folder.stat().st_uid == os.getuid():
+                with tempfile.TemporaryFile(dir=folder):
+                    return folder.resolve()
+        except OSError:
+            continue
+    return Path(tempfile.mkdtemp(prefix="streamkit-demo-"))
 
 
 VAR = writable_folder()
 LOG = VAR / "server.log"
 keep_server_log(LOG)
 library = Library(VAR / "library.db")
-ended: deque[dict[str, object]] = deque(maxlen=8)
-"""The records of the last token streams that ended, so that the page can say how the server saw it."""
+together = Together(VAR, LOG, library.state)
 
 
-# -- the two streams that a page holds --------------------------------------------------------------------------
+# -- what all pages share ---------------------------------------------------------------------------------------
 
 
 def live(environ: Environ) -> EventSourceResponse:
-    """Once a second: `machine`, `streams`, and `library` while that is news."""
-
-    def events() -> Iterator[ServerSentEvent]:
-        told: dict[str, Any] | None = None
-        for sample in every(1.0, Meter().read):
-            yield ServerSentEvent(sample, event="machine")
-            records = [stream.as_dict() for stream in streams]
-            yield ServerSentEvent({"live": records, "ended": list(ended)}, event="streams")
-            state = library.state()
-            if state != told:
-                told = state
-                yield ServerSentEvent(state, event="library")
-
-    return EventSourceResponse(events, retry=2000)
+    """Everything that is shared, on one connection; `?lastEventId=` or the browser's header says where to go on."""
+    return EventSourceResponse(together.subscribe(), retry=1000)
 
 
 def server_log(environ: Environ) -> EventSourceResponse:
-    """The last lines of the log, then each as it is written."""
+    """The last lines of the log, then each as it is written: the same as on `/live`, for `curl -N`."""
     return EventSourceResponse(tail_file(LOG, lines=40), retry=2000)
+
+
+def long_job(environ: Environ) -> Any:
+    """POST starts it or joins it, DELETE stops it, GET shows it from its beginning and ends with it."""
+    return shared_run(environ, "job", lambda: pack_installation)
+
+
+def answer(environ: Environ) -> Any:
+    """As the job. POST {"module": name}: the words of its docstring, or of Python's licence without a name."""
+
+    def ask() -> Callable[[], Iterator[Any]]:
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        if length > MAX_BODY_BYTES:
+            raise TooLong(f"The request has {length} bytes, {MAX_BODY_BYTES} are taken.")
+        module = str(json.loads(environ["wsgi.input"].read(length) or b"{}").get("module", "")).strip()
+        text = text_about(module)
+        return lambda: words(module, text)
+
+    try:
+        return shared_run(environ, "answer", ask)
+    except TooLong as error:
+        return refusal(413, str(error))
+    except UnknownModule as error:
+        return refusal(404, str(error))
+    except (ValueError, AttributeError):
+        return refusal(400, 'The body has to be JSON: {"module": "json"}')
+
+
+def a_hundred_streams(environ: Environ) -> Any:
+    """As the job: a hundred clients of this server, for some seconds."""
+    path = environ.get("SCRIPT_NAME", "") + "/crowd/stream"
+    try:
+        address = own_address(environ)
+    except NoAddress as error:
+        return refusal(501, str(error))
+    return shared_run(environ, "crowd", lambda: lambda: crowd(address, path))
+
+
+def crowd_stream(environ: Environ) -> EventSourceResponse:
+    """What one of the crowd reads."""
+    return EventSourceResponse(together.hub.subscribe("machine"))
+
+
+def ping(environ: Environ) -> dict[str, bool]:
+    """An ordinary answer: the page measures how long it takes."""
+    return {"pong": True}
+
+
+class TooLong(ValueError):
+    """The request is larger than anything that makes sense here."""
+
+
+def shared_run(environ: Environ, topic: str, ask: Callable[[], Callable[[], Any]]) -> Any:
+    """Start, stop or show what runs on a topic. `ask` reads the request and returns the producer."""
+    method = environ["REQUEST_METHOD"]
+    if method == "POST":
+        return together.start(topic, ask())
+    if method == "DELETE":
+        return together.stop(topic)
+    if method not in ("GET", "HEAD"):
+        return refusal(405, "POST starts, DELETE stops, GET shows.", {"Allow": "GET, HEAD, POST, DELETE"})
+    run = together.hub.attach(topic)
+    if run is None:
+        return refusal(404, "Nothing runs here now. POST starts it.")
+    return EventSourceResponse(run.events(), complete="over")
 
 
 # -- streams that end -------------------------------------------------------------------------------------------
 
 
-def token_stream(environ: Environ) -> Any:
-    """POST {"module": name}: the words of its docstring (of Python's licence without a name), then `[DONE]`."""
-    if environ["REQUEST_METHOD"] != "POST":
-        return refusal(405, "Send the name of a module by POST.", {"Allow": "POST"})
-    try:
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        if length > MAX_BODY_BYTES:
-            return refusal(413, f"The request has {length} bytes, {MAX_BODY_BYTES} are taken.")
-        module = json.loads(environ["wsgi.input"].read(length) or b"{}").get("module", "")
-        text = text_about(str(module).strip())
-    except UnknownModule as error:
-        return refusal(404, str(error))
-    except (ValueError, AttributeError):
-        return refusal(400, 'The body has to be JSON: {"module": "json"}')
-    return EventSourceResponse(
-        lambda: words(text), done="[DONE]", on_close=lambda stream: ended.append(stream.as_dict())
-    )
-
-
-def long_job(environ: Environ) -> EventSourceResponse:
-    """`progress` events, one `result`, and a `done` event under an id that no reconnect runs twice."""
-    return EventSourceResponse(pack_installation, complete="done")
-
-
 def library_csv(environ: Environ) -> Any:
-    """The whole table `definitions` as a download."""
+    """The whole table `definitions` as a download, compressed for clients that accept it."""
     if (busy := library_is_busy()) is not None:
         return busy
     connection = library.connect()
     cursor = connection.execute("select path, line, kind, name from definitions order by rowid")
-    return CSVResponse(cursor, filename="python-definitions.csv", on_close=lambda stream: connection.close())
+    return CSVResponse(
+        cursor,
+        filename="python-definitions.csv",
+        compress=True,
+        on_close=lambda stream: connection.close(),
+    )
 
 
 def library_search(environ: Environ) -> Any:
@@ -156,6 +196,16 @@ def library_file(environ: Environ) -> Any:
     if (busy := library_is_busy()) is not None:
         return busy
     return FileResponse(library.path, as_attachment=True, headers={"Cache-Control": "no-cache"})
+
+
+def sources_zip(environ: Environ) -> Any:
+    """?rate=BYTES: Python's own source as an archive, made while it is sent, at most so many bytes a second."""
+    rate = parse_qs(environ.get("QUERY_STRING", "")).get("rate", [""])[0]
+    if rate and not (rate.isascii() and rate.isdigit() and MIN_RATE <= int(rate) <= MAX_RATE):
+        return refusal(400, f"rate has to be a whole number of bytes a second, {MIN_RATE} to {MAX_RATE}.")
+    return ZipResponse(
+        source_files(), filename="python-sources.zip", max_rate=int(rate) if rate else None, deflate=True
+    )
 
 
 # -- streams that break -----------------------------------------------------------------------------------------
@@ -234,15 +284,24 @@ routes = routes_app(
         **dict.fromkeys(ASSETS, asset),
         "/live": live,
         "/log": server_log,
-        "/tokens": token_stream,
         "/job": long_job,
+        "/answer": answer,
+        "/crowd": a_hundred_streams,
+        "/crowd/stream": crowd_stream,
+        "/ping": ping,
         "/definitions.csv": library_csv,
         "/search.ndjson": library_search,
+        "/sources.zip": sources_zip,
         "/library.db": library_file,
         "/broken/events": broken_events,
         "/broken/definitions.csv": broken_csv,
     }
 )
+
+
+def from_another_site(environ: Environ) -> bool:
+    """Whether a browser says that the page of another site asks (Fetch Metadata); others say nothing."""
+    return environ.get("HTTP_SEC_FETCH_SITE") in ("cross-site", "same-site")
 
 
 def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -252,6 +311,8 @@ def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]
         return start_response(status, [*headers, *SECURITY_HEADERS], exc_info)
 
     try:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") and from_another_site(environ):
+            return refusal(403, "This comes from another site's page.")(environ, start)  # type: ignore[no-any-return]
         return routes(environ, start)
     except Exception as error:
         log.exception("%s %s failed", environ["REQUEST_METHOD"], ascii(environ.get("PATH_INFO", "")))

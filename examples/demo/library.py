@@ -45,6 +45,13 @@ def installed_files(suffix: str = "") -> Iterator[Path]:
         yield from (Path(folder, name) for name in sorted(names) if name.endswith(suffix))
 
 
+def source_files() -> Iterator[tuple[str, Path]]:
+    """(name, path) of each source file, as entries of an archive."""
+    for path in installed_files(".py"):
+        if path.is_file():
+            yield f"python/{path.relative_to(installation())}", path
+
+
 class Library:
     """The database at `path`, and how far its building is. Thread-safe."""
 

@@ -1,6 +1,6 @@
 """CPU and memory of this machine, from /proc (proc(5)): text files that the kernel writes at the moment they are read.
 
-A share of CPU time is a difference between two looks, so a meter remembers its last one: one meter for each stream.
+A share of CPU time is a difference between two looks, so a meter remembers its last one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Meter:
-    """`read()` gives the numbers of this moment. Not thread-safe; it costs four small reads."""
+    """`read()` gives the numbers of this moment. Not thread-safe; it costs two small reads."""
 
     def __init__(self, proc: Path = PROC) -> None:
         self._proc = proc
@@ -31,8 +31,8 @@ class Meter:
                 "time": time.time(),
                 "note": f"{os.uname().sysname} has no /proc: there is nothing to measure",
             }
-        memory = self._memory()
-        status = self._fields("self/status")
+        fields = _fields(self._proc / "meminfo")
+        memory = {name: int(value.split()[0]) * 1024 for name, value in fields.items()}
         return {
             "time": time.time(),
             "cpu": self._cpu_share(),
@@ -40,11 +40,6 @@ class Meter:
             "load": round(os.getloadavg()[0], 2),
             "memory_total": memory["MemTotal"],
             "memory_used": memory["MemTotal"] - memory.get("MemAvailable", memory["MemFree"]),
-            "process": {
-                "id": os.getpid(),
-                "threads": int(status["Threads"]),
-                "bytes": int((self._proc / "self/statm").read_text().split()[1]) * PAGE_BYTES,
-            },
         }
 
     def _cpu_times(self) -> tuple[int, int] | None:
@@ -67,9 +62,18 @@ class Meter:
         self._last = now
         return round(max(0, now[0] - last[0]) / elapsed, 4)
 
-    def _memory(self) -> dict[str, int]:
-        return {name: int(value.split()[0]) * 1024 for name, value in self._fields("meminfo").items()}
 
-    def _fields(self, name: str) -> dict[str, str]:
-        lines = (self._proc / name).read_text().splitlines()
-        return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+def process_size(proc: Path = PROC) -> dict[str, int]:
+    """`threads` and resident `bytes` of this process; empty where there is no /proc."""
+    try:
+        return {
+            "threads": int(_fields(proc / "self/status")["Threads"]),
+            "bytes": int((proc / "self/statm").read_text().split()[1]) * PAGE_BYTES,
+        }
+    except FileNotFoundError:
+        return {}
+
+
+def _fields(path: Path) -> dict[str, str]:
+    lines = path.read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -1,6 +1,10 @@
-// Two lines over the last seconds on a canvas, in the colours of the page. Drawn when a sample comes, not in between.
+// Lines over the last seconds on a canvas, in the colours of the page. Drawn when something is new, not in between.
 
-export function drawPlot(canvas, samples, seconds) {
+const HOLE_SECONDS = 2.5; // a hole in time (the tab was hidden) is a hole in the line
+
+// now, seconds: the right end and the length of the axis. top: the highest value; `label(value)` writes it.
+// lines: [{points: [[time, value], …], ink: name of a colour, fill: opacity below the line}]
+export function drawPlot(canvas, { now, seconds, step, top, label, lines }) {
   const style = getComputedStyle(canvas);
   const colour = (name) => style.getPropertyValue(name).trim();
   const scale = devicePixelRatio || 1;
@@ -10,10 +14,9 @@ export function drawPlot(canvas, samples, seconds) {
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
 
-  const frame = { left: 50, right: width - 1, top: 8, bottom: height - 22 };
-  const now = samples.length ? samples[samples.length - 1].time : 0;
+  const frame = { left: 54, right: width - 1, top: 8, bottom: height - 22 };
   const x = (time) => frame.right - ((now - time) / seconds) * (frame.right - frame.left);
-  const y = (share) => frame.bottom - share * (frame.bottom - frame.top);
+  const y = (value) => frame.bottom - Math.min(1, value / top) * (frame.bottom - frame.top);
 
   pen.font = "12px system-ui, sans-serif";
   pen.fillStyle = colour("--quiet");
@@ -22,15 +25,15 @@ export function drawPlot(canvas, samples, seconds) {
   pen.textBaseline = "middle";
   pen.textAlign = "right";
   for (const share of [0, 0.5, 1]) {
-    const level = Math.round(y(share)) + 0.5;
+    const level = Math.round(y(share * top)) + 0.5;
     pen.beginPath();
     pen.moveTo(frame.left, level);
     pen.lineTo(frame.right, level);
     pen.stroke();
-    pen.fillText(`${100 * share} %`, frame.left - 8, level);
+    pen.fillText(label(share * top), frame.left - 8, level);
   }
   pen.textBaseline = "alphabetic";
-  for (let ago = 0; ago <= seconds; ago += 15) {
+  for (let ago = 0; ago <= seconds; ago += step) {
     pen.textAlign = ago === 0 ? "right" : ago === seconds ? "left" : "center";
     pen.fillText(ago === 0 ? "now" : `−${ago} s`, x(now - ago), height - 4);
   }
@@ -39,21 +42,19 @@ export function drawPlot(canvas, samples, seconds) {
   pen.beginPath();
   pen.rect(frame.left, 0, frame.right - frame.left + 1, height);
   pen.clip();
-  line("memory", colour("--second"), 0);
-  line("cpu", colour("--accent"), 0.12);
+  for (const line of lines) draw(line);
   pen.restore();
 
-  // A hole in time (the tab was hidden) is a hole in the line.
-  function line(name, ink, fill) {
+  function draw({ points, ink, fill }) {
     const runs = [];
     let last = -Infinity;
-    for (const sample of samples) {
-      if (sample[name] === null) continue;
-      if (sample.time - last > 2.5) runs.push([]);
-      runs[runs.length - 1].push([x(sample.time), y(sample[name])]);
-      last = sample.time;
+    for (const [time, value] of points) {
+      if (value === null) continue;
+      if (time - last > HOLE_SECONDS) runs.push([]);
+      runs[runs.length - 1].push([x(time), y(value)]);
+      last = time;
     }
-    pen.strokeStyle = pen.fillStyle = ink;
+    pen.strokeStyle = pen.fillStyle = colour(ink);
     pen.lineWidth = 1.75;
     pen.lineJoin = "round";
     for (const run of runs) {

@@ -1,4 +1,4 @@
-// Reading streams that come as the body of a fetch: lines, and server-sent events (WHATWG HTML 9.2.6).
+// Reading a stream that comes as the body of a fetch, line by line.
 
 export async function* lines(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
@@ -13,24 +13,5 @@ export async function* lines(body) {
     }
   } finally {
     reader.cancel().catch(() => {}); // whoever leaves the loop is done with the connection
-  }
-}
-
-// streamkit ends lines with LF alone; what has no blank line after it was cut off, and is not an event.
-export async function* events(body) {
-  let event = "message";
-  let data = [];
-  for await (const line of lines(body)) {
-    if (line === "") {
-      if (data.length) yield { event, data: data.join("\n") };
-      event = "message";
-      data = [];
-      continue;
-    }
-    const colon = line.indexOf(":");
-    const field = colon < 0 ? line : line.slice(0, colon);
-    const value = colon < 0 ? "" : line.slice(colon + 1).replace(/^ /, "");
-    if (field === "data") data.push(value);
-    else if (field === "event") event = value;
   }
 }

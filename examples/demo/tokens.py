@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from library import installation
 
-from streamkit import streams
+from streamkit import ServerSentEvent
 
 WORDS_PER_SECOND = 20  # what a hosted model of middling size writes
 MAX_CHARACTERS = 20_000
@@ -43,13 +43,14 @@ def text_about(module: str) -> str:
     )
 
 
-def words(text: str) -> Iterator[dict[str, Any]]:
-    """First the stream's id and the number of words to come; then each word with the white space around it."""
+def words(module: str, text: str) -> Iterator[ServerSentEvent]:
+    """One `question` with the `module` and the number of `words`; then each `word` with the white space around it.
+
+    Nothing has to be cancelled: who stops it closes the generator at its next word.
+    """
     pieces = re.findall(r"\s*\S+\s*", text)
-    stream = streams.current()
-    stopped = stream.cancelled if stream is not None else threading.Event()
-    yield {"stream": stream.id if stream is not None else "", "words": len(pieces)}
+    question: dict[str, Any] = {"module": module, "words": len(pieces)}
+    yield ServerSentEvent(question, event="question")
     for piece in pieces:
-        if stopped.wait(1 / WORDS_PER_SECOND):  # instead of sleep: it returns when the client has left
-            return
-        yield {"word": piece}
+        yield ServerSentEvent({"word": piece}, event="word")
+        time.sleep(1 / WORDS_PER_SECOND)

@@ -1,0 +1,56 @@
+// Small things that every panel uses.
+
+export const $ = (id) => document.getElementById(id);
+export const whole = new Intl.NumberFormat("en");
+
+export function bytes(count) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  while (count >= 1000 && unit < units.length - 1) { count /= 1000; unit += 1; }
+  return `${unit && count < 100 ? count.toFixed(1) : Math.round(count)} ${units[unit]}`;
+}
+
+export function duration(seconds) {
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.floor(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+export function counted(count, word) {
+  return `${whole.format(count)} ${word}${count === 1 ? "" : "s"}`;
+}
+
+export function element(name, text, className) {
+  const made = document.createElement(name);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+export function say(id, text, kind = "") {
+  if ($(id).textContent !== text) $(id).textContent = text; // a screen reader reads each change
+  $(id).dataset.kind = kind;
+}
+
+// A server that refuses says why in its body: that sentence is what the user should read.
+export async function accepted(response) {
+  if (!response.ok) throw new Error((await response.text()).trim() || `The server answered ${response.status}.`);
+  return response;
+}
+
+// Keep the end of a growing box in view, unless the reader has scrolled up.
+export function grow(box, change) {
+  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 30;
+  change();
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+// Draw once for all that arrived since the last frame: a page that is loaded again gets minutes of events at once.
+export function drawn(draw) {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => { due = false; draw(); });
+  };
+}

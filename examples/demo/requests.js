@@ -1,0 +1,203 @@
+// What a page asks for itself: a search, exports, an archive, something broken, a range of a file.
+
+import { $, accepted, bytes, element, say, whole } from "./parts.js";
+import { lines } from "./readers.js";
+
+// ---- search ---------------------------------------------------------------------------------------------------
+
+let searching = null;
+
+$("search-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  searching?.abort();
+  const own = searching = new AbortController();
+  const box = $("hits");
+  let hits = 0;
+  box.replaceChildren();
+  $("search-stop").disabled = false;
+  say("search-note", "Searching.");
+  try {
+    const address = `search.ndjson?text=${encodeURIComponent($("search-text").value)}`;
+    const response = await accepted(await fetch(address, { signal: own.signal }));
+    let end = null;
+    for await (const line of lines(response.body)) {
+      const item = JSON.parse(line);
+      if (item.end) { end = item; break; }
+      hits += 1;
+      const hit = document.createElement("li");
+      hit.append(element("b", `${item.path}:${item.line} `), item.text);
+      box.append(hit);
+      if (hits % 10 === 1) say("search-note", `${whole.format(hits)} hits so far`);
+    }
+    if (!end) throw new Error(`The list broke off after ${hits} hits.`);
+    say("search-note", `${whole.format(end.hits)} hits in ${whole.format(end.files)} files${end.limited ? "; more are not listed" : ""}.`, "good");
+  } catch (error) {
+    if (own !== searching) return;
+    say("search-note", error.name === "AbortError" ? `Stopped after ${hits} hits.` : error.message, error.name === "AbortError" ? "" : "bad");
+  }
+  if (own === searching) $("search-stop").disabled = true;
+});
+
+$("search-stop").addEventListener("click", () => searching?.abort());
+
+// ---- CSV ------------------------------------------------------------------------------------------------------
+
+// No name in this table holds a line break, so a line is a row. `seen` hears of every chunk.
+async function countRows(address, seen) {
+  const response = await accepted(await fetch(address, { cache: "no-store" }));
+  // the first line is the header
+  const count = { rows: -1, bytes: 0, chunks: 0, coding: response.headers.get("Content-Encoding") };
+  const reader = response.body.getReader();
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return count;
+    for (const byte of value) if (byte === 10) count.rows += 1;
+    count.bytes += value.length;
+    count.chunks += 1;
+    seen(count);
+  }
+}
+
+// What was sent for it, which is less than what arrived here where it was compressed on the way; null if unknown.
+async function onTheWire(address) {
+  await new Promise((done) => { setTimeout(done, 50); }); // the browser notes it after the body has ended
+  const [entry] = performance.getEntriesByName(new URL(address, location.href).href);
+  return entry?.encodedBodySize || null;
+}
+
+$("csv-start").addEventListener("click", async () => {
+  const start = performance.now();
+  $("csv-start").disabled = true;
+  $("csv-wire").textContent = "–";
+  performance.clearResourceTimings();
+  try {
+    const count = await countRows("definitions.csv", (so_far) => {
+      $("csv-rows").textContent = whole.format(so_far.rows);
+      $("csv-bytes").textContent = bytes(so_far.bytes);
+    });
+    const seconds = ((performance.now() - start) / 1000).toFixed(2);
+    const wire = await onTheWire("definitions.csv");
+    if (wire !== null) $("csv-wire").textContent = bytes(wire);
+    const coding = count.coding ? `, ${count.coding} on the way` : "";
+    say("csv-note", `${whole.format(count.rows)} rows in ${whole.format(count.chunks)} chunks, complete, in ${seconds} s${coding}.`, "good");
+  } catch (error) {
+    say("csv-note", error.message, "bad");
+  }
+  $("csv-start").disabled = false;
+});
+
+// ---- an archive, at a rate ------------------------------------------------------------------------------------
+
+let zipping = null;
+
+function zipAddress() {
+  return `sources.zip${$("zip-rate").value ? `?rate=${$("zip-rate").value}` : ""}`;
+}
+
+$("zip-rate").addEventListener("change", () => { $("zip-link").href = zipAddress(); });
+
+$("zip-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  zipping?.abort();
+  const own = zipping = new AbortController();
+  const asked = $("zip-rate").value ? `${bytes(Number($("zip-rate").value))}/s` : "no limit";
+  const start = performance.now();
+  let got = 0;
+  let chunks = 0;
+  const rate = () => `${bytes(got / ((performance.now() - start) / 1000))}/s`;
+  $("zip-stop").disabled = false;
+  $("zip-asked").textContent = asked;
+  say("zip-note", "Files are read and compressed while the archive is sent.");
+  try {
+    const response = await accepted(await fetch(zipAddress(), { signal: own.signal, cache: "no-store" }));
+    const reader = response.body.getReader();
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      got += value.length;
+      chunks += 1;
+      if (own !== zipping) continue;
+      $("zip-bytes").textContent = bytes(got);
+      $("zip-measured").textContent = rate();
+    }
+    say("zip-note", `Complete: ${bytes(got)} in ${whole.format(chunks)} chunks, ${rate()}.`, "good");
+  } catch (error) {
+    if (own !== zipping) return;
+    const stopped = error.name === "AbortError";
+    say("zip-note", stopped ? `Stopped after ${bytes(got)}, at ${rate()}.` : error.message, stopped ? "" : "bad");
+  }
+  if (own === zipping) $("zip-stop").disabled = true;
+});
+
+$("zip-stop").addEventListener("click", () => zipping?.abort());
+
+// ---- broken on purpose ----------------------------------------------------------------------------------------
+
+function tell(text, kind) {
+  $("broken-story").append(element("li", text, kind));
+}
+
+$("broken-csv").addEventListener("click", async () => {
+  $("broken-story").replaceChildren();
+  let rows = 0;
+  try {
+    await countRows("broken/definitions.csv", (count) => { rows = count.rows; });
+    tell("The export ended as if it were complete: that would be a mistake of the server.", "bad");
+  } catch (error) {
+    tell(`${whole.format(Math.max(rows, 0))} rows were read.`);
+    tell(`Then fetch rejected: ${error.name}, ${error.message}.`, "bad");
+    tell("A browser’s download of it is marked as failed; curl exits with an error.");
+  }
+});
+
+$("broken-events").addEventListener("click", () => {
+  $("broken-story").replaceChildren();
+  $("broken-events").disabled = true;
+  const source = new EventSource("broken/events");
+  source.addEventListener("message", (event) => tell(`Event: ${event.data}`));
+  source.addEventListener("error", (event) => {
+    // The server's own `error` event has data; the browser's, for a lost connection, has none.
+    if (event.data) tell(`Event “error”: ${JSON.parse(event.data).message}`, "bad");
+    else tell("The connection was lost.", "bad");
+    source.close();
+    $("broken-events").disabled = false;
+  });
+});
+
+// ---- a range of bytes -----------------------------------------------------------------------------------------
+
+function dump(data) {
+  const rows = [];
+  const width = $("range-dump").clientWidth < 440 ? 8 : 16; // a phone has room for eight
+  for (let at = 0; at < data.length && at < 1024; at += width) {
+    const row = [...data.subarray(at, at + width)];
+    const hex = row.map((byte) => byte.toString(16).padStart(2, "0")).join(" ").padEnd(3 * width - 1);
+    rows.push(`${hex}  ${row.map((byte) => (byte > 31 && byte < 127 ? String.fromCharCode(byte) : "·")).join("")}`);
+  }
+  return rows.join("\n");
+}
+
+$("range-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const range = `bytes=${$("range-first").value}-${$("range-last").value}`;
+  try {
+    const response = await fetch("library.db", { headers: { Range: range }, cache: "no-store" });
+    const facts = [["Request", `Range: ${range}`], ["Status", `${response.status} ${response.statusText}`]];
+    for (const name of ["Content-Range", "Content-Length", "ETag"]) {
+      if (response.headers.has(name)) facts.push([name, response.headers.get(name)]);
+    }
+    $("range-facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+    if (response.status !== 206) {
+      $("range-dump").textContent = "";
+      const words = response.ok ? "The server sent the whole file." : (await response.text()).trim();
+      if (response.ok) response.body.cancel();
+      say("range-note", words || "No byte of the file is in this range.", "bad");
+      return;
+    }
+    const data = new Uint8Array(await response.arrayBuffer());
+    $("range-dump").textContent = dump(data);
+    say("range-note", `${whole.format(data.length)} bytes${data.length > 1024 ? ", the first 1,024 are shown" : ""}.`, "good");
+  } catch (error) {
+    say("range-note", error.message, "bad");
+  }
+});

@@ -1,0 +1,184 @@
+// The server: its processes, their streams, and what a hundred more of them cost.
+
+import { on } from "./live.js";
+import { $, accepted, bytes, counted, drawn, duration, element, say, whole } from "./parts.js";
+import { drawPlot } from "./plot.js";
+
+const GONE_MS = 4000; // a process reports each second
+const PING_MS = 200;
+const PINGS_BEFORE = 8;
+const SECONDS = 20;
+
+const processes = new Map();
+
+on("process", (report) => {
+  processes.set(report.id, { ...report, seen: performance.now() });
+  for (const [id, one] of processes) if (performance.now() - one.seen > GONE_MS) processes.delete(id);
+  showServer();
+});
+
+function sum(name) {
+  let all = 0;
+  for (const one of processes.values()) all += one[name] ?? 0;
+  return all;
+}
+
+function row(group) {
+  const made = document.createElement("tr");
+  const name = element("td", group.path);
+  name.append(element("small", group.kind));
+  const how = document.createElement("td");
+  how.append(element("span", group.delivery === "detached" ? "detached" : "holds a thread", `badge ${group.delivery}`));
+  made.append(name, how, element("td", whole.format(group.count), "number"), element("td", duration(group.age), "number wide"));
+  made.append(element("td", whole.format(group.events), "number wide"), element("td", bytes(group.bytes), "number"));
+  return made;
+}
+
+const showServer = drawn(() => {
+  const all = [...processes.values()].sort((one, other) => one.id - other.id);
+  $("streams").replaceChildren(...all.flatMap((one) => {
+    const rows = one.streams.map(row);
+    if (all.length > 1) {
+      const head = element("th", `Process ${one.id}: ${counted(one.threads ?? 0, "thread")}, ${bytes(one.bytes ?? 0)}`, "process");
+      head.colSpan = 6;
+      const line = document.createElement("tr");
+      line.append(head);
+      rows.unshift(line);
+    }
+    return rows;
+  }));
+  $("server-streams").textContent = whole.format(sum("detached") + sum("held"));
+  $("server-held").textContent = whole.format(sum("held"));
+  $("server-threads").textContent = whole.format(sum("threads")) + (all.length > 1 ? ` in ${all.length} processes` : "");
+  $("server-bytes").textContent = bytes(sum("bytes"));
+  showLibrary(all.map((one) => one.library));
+});
+
+function showLibrary(states) {
+  const library = states.find((state) => state.ready) ?? states.find((state) => state.total) ?? states[0];
+  if (!library || !("building" in $("csv-note").dataset)) return;
+  if (library.ready) {
+    delete $("csv-note").dataset.building;
+    $("csv-start").disabled = false;
+    say("csv-note", `${whole.format(library.rows)} functions and classes in ${whole.format(library.files)} files of Python’s library, from SQLite.`);
+  } else if (library.error) say("csv-note", `The database could not be built: ${library.error}`, "bad");
+  else say("csv-note", library.total ? `Reading Python’s library: ${whole.format(library.files)} of ${whole.format(library.total)} files.` : "Reading Python’s library.");
+}
+
+// ---- a hundred more streams -----------------------------------------------------------------------------------
+
+let crowd = null; // its last report
+let pings = []; // [seconds, milliseconds], of this page
+let alone = []; // the milliseconds of those before the crowd
+let among = [];
+let counts = []; // [seconds, streams]
+let running = false;
+let measuring = false;
+
+const median = (values) => [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)];
+const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+const pause = (time) => new Promise((done) => { setTimeout(done, time); });
+
+async function ping(into) {
+  const start = performance.now();
+  await (await accepted(await fetch("ping", { cache: "no-store" }))).text();
+  const took = performance.now() - start;
+  into.push(took);
+  pings.push([performance.now() / 1000, took]);
+  showCrowd();
+}
+
+const showCrowd = drawn(() => {
+  $("crowd-start").disabled = running || measuring;
+  $("crowd-stop").disabled = !running;
+  $("ping-alone").textContent = alone.length ? milliseconds(median(alone)) : "–";
+  $("ping-among").textContent = among.length ? milliseconds(median(among)) : "–";
+  $("ping-worst").textContent = among.length ? milliseconds(Math.max(...among)) : "–";
+  $("crowd-open").textContent = crowd ? whole.format(running ? crowd.open : 0) : "–";
+  const now = performance.now() / 1000;
+  const shown = pings.filter(([time]) => time > now - SECONDS);
+  const highest = Math.max(10, ...shown.map(([, took]) => took));
+  const top = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((step) => step >= highest) ?? highest;
+  drawPlot($("ping-plot"), {
+    now,
+    seconds: SECONDS,
+    step: 5,
+    top,
+    label: (value) => (top < 1000 ? `${value} ms` : `${value / 1000} s`),
+    lines: [
+      { points: counts.map(([time, open]) => [time, (open / 100) * top]), ink: "--second", fill: 0.1 },
+      { points: shown, ink: "--accent" },
+    ],
+  });
+});
+
+function spread() {
+  return crowd?.spread ? ` Each measurement reached the last of them within ${milliseconds(1000 * crowd.spread)}.` : "";
+}
+
+on("start", ({ run }) => {
+  if (!run.startsWith("crowd-")) return;
+  running = true;
+  crowd = null;
+  counts = [];
+  showCrowd();
+});
+
+on("crowd", (report) => {
+  crowd = report;
+  // What is told of the past is not drawn as if it were now.
+  if (Date.now() / 1000 - report.time < GONE_MS / 1000) counts.push([performance.now() / 1000, report.open]);
+  if (report.stuck) {
+    say("crowd-note", `Only ${report.open} of ${report.wanted} were answered, and all are closed again: this server does not lend its sockets, so each stream holds one of its threads.`, "bad");
+  } else if (!report.over) {
+    const left = report.left === undefined ? "" : `, closing in ${report.left} s`;
+    say("crowd-note", `${whole.format(report.open)} of ${whole.format(report.wanted)} more streams are open${left}.${spread()}`);
+  }
+  showCrowd();
+});
+
+for (const how of ["complete", "stopped", "error"]) {
+  on(how, (event) => {
+    if (!event.run?.startsWith("crowd-")) return;
+    running = false;
+    if (counts.length) counts.push([performance.now() / 1000, 0]);
+    if (how === "error") say("crowd-note", event.message, "bad");
+    else if (how === "stopped") say("crowd-note", "Closed early.");
+    else if (crowd && !crowd.stuck) {
+      const cost = alone.length && among.length ? ` An ordinary answer took ${milliseconds(median(alone))} before, ${milliseconds(median(among))} among them.` : "";
+      say("crowd-note", `${whole.format(crowd.events)} events on ${whole.format(crowd.wanted)} streams; all are closed again.${cost}${spread()}`, "good");
+    }
+    showCrowd();
+  });
+}
+
+on("gap", () => { running = false; showCrowd(); });
+
+$("crowd-start").addEventListener("click", async () => {
+  measuring = true;
+  [alone, among, pings, counts] = [[], [], [], []];
+  showCrowd();
+  try {
+    for (let number = 0; number < PINGS_BEFORE; number += 1) { await ping(alone); await pause(PING_MS / 2); }
+    await accepted(await fetch("crowd", { method: "POST" }));
+    const start = performance.now();
+    // The event that says it runs comes over the hub, and so a moment after the answer.
+    while (running || performance.now() - start < 1000) { await ping(among); await pause(PING_MS); }
+  } catch (error) {
+    say("crowd-note", error.message, "bad");
+  }
+  measuring = false;
+  showCrowd();
+});
+
+$("crowd-stop").addEventListener("click", async () => {
+  try {
+    await accepted(await fetch("crowd", { method: "DELETE" }));
+  } catch (error) {
+    say("crowd-note", error.message, "bad");
+  }
+});
+
+addEventListener("resize", showCrowd);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showCrowd);
+showCrowd();
