@@ -28,6 +28,7 @@ BELOW = {
 THIRD_PARTIES = {
     "werkzeug": {"responses/streamed.py", "testing/running_server.py"},
     "redis": {"hub/redis.py"},
+    "prometheus_client": {"servers/metrics.py"},
     "rich": {"cli/output.py"},
     "waitress": {"testing/running_server.py"},
     "uwsgi": {"delivery/connection.py"},  # a module that exists inside a uWSGI process alone

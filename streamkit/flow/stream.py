@@ -23,6 +23,7 @@ from contextvars import Context, ContextVar
 from typing import Final, Literal
 
 from streamkit.errors import Draining
+from streamkit.flow.totals import Total, Totals
 
 Outcome = Literal["completed", "failed", "client_gone", "too_slow", "expired", "drained"]
 State = Literal["opening", "streaming", "ending", "ended"]
@@ -319,7 +320,8 @@ class Stream:
 class Streams:
     """The streams of this process that live now: iterate, `len()`, `get(id)`, `current()`. Thread-safe.
 
-    At exit those that are left are drained, for `EXIT_SECONDS` at most.
+    `totals()` and `snapshot()` say what those that have ended add up to. At exit those that are left are drained, for
+    `EXIT_SECONDS` at most.
     """
 
     def __init__(self) -> None:
@@ -329,9 +331,11 @@ class Streams:
 
     def _forget(self) -> None:
         """After a fork the streams are the parent's; so may the lock have been."""
-        # Owned for the length of one dictionary operation; nothing is called under it. Whoever drains waits on it.
+        # Owned for the length of one dictionary operation and a few sums; no foreign code runs under it. Whoever drains
+        # waits on it.
         self._changed = threading.Condition(threading.Lock())
         self._live: dict[str, Stream] = {}
+        self._totals = Totals()
         self._exit_registered = False
         self.closing = False
         """Whether the process is about to end: new streams are refused then (see `drain`)."""
@@ -350,7 +354,9 @@ class Streams:
 
     def _remove(self, stream: Stream) -> None:
         with self._changed:
-            self._live.pop(stream.id, None)
+            # Not one that was refused or answered HEAD, nor the parent's, which a forked child lets go of.
+            if self._live.pop(stream.id, None) is not None:
+                self._totals.add(stream)
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Stream]:
@@ -367,6 +373,16 @@ class Streams:
     def get(self, id: str) -> Stream | None:
         """The live stream with this id, or None."""
         return self._live.get(id)
+
+    def totals(self) -> list[Total]:
+        """What the streams that have ended add up to, one `Total` for each kind and outcome; a fork starts at none."""
+        with self._changed:
+            return self._totals.now()
+
+    def snapshot(self) -> tuple[list[Stream], list[Total]]:
+        """The live streams and the totals of one moment: each stream is in exactly one of the two."""
+        with self._changed:
+            return list(self._live.values()), self._totals.now()
 
     def drain(self) -> None:
         """Tell every live stream to end now: events say `retry:` and end, rows are aborted. Never waits."""
