@@ -11,21 +11,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable
-from contextvars import copy_context
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
-from streamkit.errors import DuplicateEvent, HubClosed
-from streamkit.flow.stream_threads import stream_threads
+from streamkit.errors import Draining, HubClosed, StreamkitError, TooManyStreams
+from streamkit.flow.stream import streams
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub import lifetime
-from streamkit.hub import run as runs
 from streamkit.hub.broker import Broker, Entry
 from streamkit.hub.open_broker import open_broker
 from streamkit.hub.reader import Reader
-from streamkit.hub.run import Producing, Run
+from streamkit.hub.run import Run, lease_name, new_id, run_of
+from streamkit.hub.runs import Runs
 from streamkit.hub.subscription import Filter, Subscription
 from streamkit.hub.topics import check_topic
 
@@ -39,8 +39,9 @@ MAX_RUN_ID_CHARACTERS: Final = 100
 PRESENCE_SECONDS: Final = 30.0
 PRESENCE_AGAIN_SECONDS: Final = 10.0
 PRESENCE_PAUSE_SECONDS: Final = 1.0
-# Seconds that `close` waits for the producers of runs, all together; a supervisor expects a worker to be gone soon.
-CLOSE_SECONDS: Final = 1.0
+# Seconds that the first `subscribe` of a process waits for the log to be opened; after that it is opened while streams
+# have begun already. SQLite and Redis take milliseconds where they are well.
+READER_SECONDS: Final = 0.2
 
 
 class Presence(NamedTuple):
@@ -96,10 +97,11 @@ class Hub:
 
     def _begin(self) -> None:
         """The state of a process that has just begun to use this hub."""
-        # Owned for a few operations on the two dictionaries below; nothing is called under it.
+        # Owned for a few operations on the fields below it; nothing is called under it.
         self._lock = threading.Lock()
         self._here: Counter[str] = Counter()
-        self._producing: dict[str, Producing] = {}
+        self._closing = False
+        self._runs = Runs(self)
         self._reader = Reader(self.broker, self._tick)
         # The reader's thread's.
         self._announced: dict[str, int] = {}
@@ -123,7 +125,7 @@ class Hub:
         TypeError for what cannot be sent or is too large, DuplicateEvent, BrokerUnavailable (after a bounded time; it
         may be tried again, with an own id safely), HubClosed.
         """
-        return self.broker.append((self._entry(topic, data, event, id),))[0]
+        return self._append((self._entry(topic, data, event, id),))[0]
 
     def publish_many(self, events: Iterable[tuple[Any, ...]]) -> list[str]:
         """Publish several, each (topic, data), (topic, data, event) or (topic, data, event, id); return their ids.
@@ -138,6 +140,11 @@ class Hub:
                     f" not {item!r:.80}"
                 )
             entries.append(self._entry(*item))
+        return self._append(entries)
+
+    def _append(self, entries: Sequence[Entry]) -> list[str]:
+        if self._reader.placing:
+            self._reader.place()  # who subscribed in this process before hears it
         return self.broker.append(entries)
 
     def _entry(self, topic: str, data: object, event: str | None = None, id: str | None = None) -> Entry:
@@ -170,12 +177,14 @@ class Hub:
         whether this subscriber gets an event, replayed ones too; it runs on the hub's thread, so it must be quick and
         not block; if it raises, this subscription ends with that error.
 
-        Raises ValueError or TypeError for topics, HubClosed.
+        The first one of a process opens the log in the background and waits for that 0.2 s at most. Raises ValueError
+        or TypeError for topics, HubClosed.
         """
         subscription = Subscription(self, topics, last_event_id, filter)
-        if self._closed:
-            raise self._refusal()
-        self._start_reader()  # here, where it may take a moment, and not in `start`, which must not
+        if not streams.closing:  # a view of a process that is about to end; its response says so better
+            self._check_open()
+            with suppress(TooManyStreams):  # no thread: `start` says so, to whom it can be said
+                self._start_reader(READER_SECONDS)  # here, and not in `start`, which must not wait
         return subscription
 
     def presence(self, topic: str) -> Presence:
@@ -212,43 +221,9 @@ class Hub:
         check_topic(topic)
         if id is not None:
             _check_id(id, MAX_RUN_ID_CHARACTERS)
-        if self._closed:
-            raise self._refusal()
+        self._check_open()
         self._start_reader()  # its thread has the heartbeat
-        holder = runs.new_holder(runs.new_id() if id is None else id)
-        name = runs.lease_name(topic)
-        held_by = self.broker.claim(name, holder, runs.LEASE_SECONDS)
-        if held_by != holder and (name, held_by) in self.broker.expired():
-            runs.bury(self, topic, held_by)
-            held_by = self.broker.claim(name, holder, runs.LEASE_SECONDS)
-        if held_by == holder and self._start_run(topic, holder, producer):
-            return Run(self, topic, runs.run_of(holder), attached=False)
-        close = getattr(producer, "close", None)
-        if close is not None and not callable(producer):
-            close()
-        return Run(self, topic, runs.run_of(held_by), attached=True)
-
-    def _start_run(self, topic: str, holder: str, producer: object) -> bool:
-        """Start what has the lease. False where it was run before."""
-        producing = Producing(self, topic, holder, producer, copy_context())
-        try:
-            self.publish(topic, {"run": producing.id}, event="start", id=runs.start_id(producing.id))
-        except BaseException as error:
-            self.broker.release(runs.lease_name(topic), holder)
-            if isinstance(error, DuplicateEvent):
-                return False
-            raise
-        with self._lock:
-            self._producing[holder] = producing
-        try:
-            stream_threads.run(producing.work)
-        except BaseException:
-            self._run_ended(producing)
-            words = {"message": "The run could not start.", "code": "run_lost"}
-            runs.publish_end(self, topic, holder, "error", words)
-            raise
-        lifetime.be_first_at_exit()
-        return True
+        return self._runs.run(topic, producer, new_id() if id is None else id)
 
     def attach(self, topic: str, id: str | None = None) -> Run | None:
         """A handle on the run that lives on a topic, or None; with its `id`, also on one that is over.
@@ -257,40 +232,25 @@ class Hub:
         """
         check_topic(topic)
         if id is None:
-            holder = self.broker.holder(runs.lease_name(topic))
-            id = None if holder is None else runs.run_of(holder)
+            holder = self.broker.holder(lease_name(topic))
+            id = None if holder is None else run_of(holder)
         return None if id is None else Run(self, topic, id, attached=True)
-
-    def _stop_run(self, topic: str, id: str) -> bool:
-        name = runs.lease_name(topic)
-        holder = self.broker.holder(name)
-        if holder is None or runs.run_of(holder) != id:
-            return False
-        with self._lock:
-            producing = self._producing.get(holder)
-        if producing is None:
-            return self.broker.request_stop(name, holder)
-        producing.cancel()
-        return True
-
-    def _run_ended(self, producing: Producing) -> None:
-        with self._lock:
-            self._producing.pop(producing.holder, None)
 
     # -- what subscriptions and the reader call ---------------------------------------------------------------------
 
-    def _start_reader(self) -> None:
+    def _start_reader(self, seconds: float = 0.0) -> None:
         if self._warn_of_fork:
             self._warn()
-        self._reader.start()
+        self._reader.start(seconds)
 
     def _join(self, subscription: Subscription) -> None:
-        if self._closed:
-            raise self._refusal()
+        self._check_open()
+        self._start_reader()
         with self._lock:
             self._here.update(subscription.topics)
         self._reader.inbox.append(subscription)
-        self._start_reader()
+        if self._closed:  # in between: the reader may not have seen it any more
+            subscription.finish(self.refusal())
         if subscription.asked is not None:
             self.broker.wake()  # history is wanted now; who only waits for what comes is let in when it comes
 
@@ -308,16 +268,7 @@ class Hub:
 
     def _tick(self) -> None:
         """On the reader's thread, twice a second: keep leases, see who lost one, say who listens."""
-        broker = self.broker
-        with self._lock:
-            producing = list(self._producing.values())
-        if producing:
-            leases = [(runs.lease_name(one.topic), one.holder) for one in producing]
-            for one, state in zip(producing, broker.renew(leases, runs.LEASE_SECONDS), strict=True):
-                one.saw(state)
-        for name, holder in broker.expired():
-            if name.startswith("run:"):
-                runs.bury(self, name.removeprefix("run:"), holder)
+        self._runs.heartbeat()
         self._announce()
 
     def _announce(self) -> None:
@@ -337,20 +288,16 @@ class Hub:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Stop the runs of this process, end its subscriptions (`HubClosed`), release everything. Once is enough."""
-        if self._closed:
-            return
+        """Stop the runs of this process, end its subscriptions (`HubClosed`), release everything. Once is enough.
+
+        Takes `finish_runs` seconds at most, and one more for producers that do not let themselves be stopped; those
+        are left behind, and their end is published for them.
+        """
         with self._lock:
-            producing = list(self._producing.values())
-        deadline = monotonic() + self._finish_runs
-        for one in producing:
-            one.done.wait(max(0.0, deadline - monotonic()))
-        for one in producing:
-            one.cancel()
-        deadline = monotonic() + CLOSE_SECONDS
-        for one in producing:
-            if not one.done.wait(max(0.0, deadline - monotonic())):
-                log.warning("run %s on %s does not stop; it is given up", one.id, ascii(one.topic))
+            if self._closing:
+                return
+            self._closing = True
+        self._runs.close(self._finish_runs)
         self._closed = True
         self._reader.stop()
         self.broker.close()
@@ -363,7 +310,14 @@ class Hub:
     ) -> None:
         self.close()
 
-    def _refusal(self) -> HubClosed:
+    def _check_open(self) -> None:
+        if self._closed:
+            raise self.refusal()
+
+    def refusal(self) -> StreamkitError:
+        """What is raised where this hub is wanted after its end."""
+        if streams.closing:
+            return Draining("this process is stopping, and its hubs are closed")
         return HubClosed(f"the hub on {self.broker.url} is closed; make a new one to publish or subscribe")
 
     def after_fork(self) -> None:

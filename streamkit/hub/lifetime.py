@@ -15,7 +15,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
-from streamkit.flow.stream import streams
+from streamkit.flow.stream import drain
 
 if TYPE_CHECKING:
     from streamkit.hub.hub import Hub
@@ -37,7 +37,7 @@ def be_first_at_exit() -> None:
 
 
 def _at_exit() -> None:
-    streams.drain()  # first, so that clients are told to come back and not that the hub was closed
+    drain(0.0)  # first, so that clients are told to come back and not that the hub was closed
     for hub in list(_hubs):
         try:
             hub.close()

@@ -9,7 +9,8 @@ Law of this file
   no care: a subscription that has read up to the event dispatched last becomes live, between two events.
 - User code that runs here: filters, which must be quick, and the `wake` of streams, which never blocks.
 - It waits for the broker, at most until the next tick, and for nothing else. It starts with the first subscription
-  and ends with the hub; a process without subscriptions and runs has none.
+  and ends with the hub; a process without subscriptions and runs has none. Nobody waits until it has reached the log,
+  but whoever publishes before finds its place for it (`place`), so that its subscriptions hear that.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
-from streamkit.errors import BrokerUnavailable, HubClosed, StreamkitError
+from streamkit.errors import BrokerUnavailable, HubClosed, StreamkitError, TooManyStreams
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub.broker import Broker, HistoryLost, Position, Record
 from streamkit.hub.gap import Gap
 from streamkit.hub.history import History, Sent, encoded
-from streamkit.hub.run import is_gone
+from streamkit.hub.run import is_gone, start_id
 from streamkit.hub.subscription import Subscription
 from streamkit.hub.topics import Audience
 
@@ -40,8 +41,10 @@ STEP_SECONDS: Final = 0.005
 TICK_SECONDS: Final = 0.5
 # Seconds before the log is asked again after it was unavailable; doubled up to the second number.
 BACK_OFF_SECONDS: Final = (0.05, 2.0)
+# Seconds that the viewer of a run waits for its first event, which follows the lease within milliseconds.
+START_SECONDS: Final = 1.0
 # Seconds that `stop` waits for the thread; it may be inside a broker that is not answering.
-STOP_SECONDS: Final = 2.0
+STOP_SECONDS: Final = 1.0
 
 
 class Reader:
@@ -51,10 +54,13 @@ class Reader:
         self._broker = broker
         self._tick = tick
         self.inbox: deque[Subscription] = deque()
-        self._lock = threading.Lock()  # owned by whoever starts or stops the thread
+        # Owned for a few assignments by whoever starts, stops or places the reader; nobody waits for anything in it.
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()  # set by `stop`, awaited by the reader where it pauses
-        # The reader's own.
+        self.placing = False  # the thread was started, and does not know yet where the log ends
+        self._placed = threading.Event()  # awaited by who starts it, for a moment
+        # The reader's own, the position from the moment when it is known.
         self._position: Position | None = None
         self._audience = Audience()
         self._catching_up: deque[Subscription] = deque()
@@ -64,24 +70,43 @@ class Reader:
 
     # -- any thread -------------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start the thread, if it is not running. What is published after this returns is seen.
+    def start(self, seconds: float = 0.0) -> None:
+        """Start the thread, if it is not running, and wait until it knows where the log ends, `seconds` at most.
 
-        Where the broker is unavailable now, it is from the moment when it is available.
+        Where the log cannot be asked now, it is followed from where it ends when it can, or from what this process
+        publishes first (see `place`). Raises TooManyStreams where no thread can be started.
         """
         if self._thread is not None:
             return
         with self._lock:
             if self._thread is not None or self._stopping.is_set():
                 return
-            try:
-                self._position = self._broker.head()
-            except BrokerUnavailable as error:
-                log.warning("hub: %s; trying again", error)
             # A daemon, because it waits for others; nothing is in its hands that is not in the log. `Hub.close` stops
             # it, at exit too.
-            self._thread = threading.Thread(target=self._run, name="streamkit-hub", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="streamkit-hub", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # the system refuses another thread, or the interpreter is stopping
+                raise TooManyStreams(f"the thread of the hub cannot be started: {error}") from error
+            self._thread = thread
+            self.placing = self._position is None
+        self._placed.wait(seconds)
+
+    def place(self) -> Position:
+        """Find where the log ends, unless that is known: what is appended after this returns is seen.
+
+        The thread does it first of all, and so does who publishes before that is done; they wait for the broker and
+        not for each other. Raises BrokerUnavailable, HubClosed.
+        """
+        if self._position is None:
+            head = self._broker.head()
+            with self._lock:
+                if self._position is None:  # who is later must not skip what the other has appended since
+                    self._position = head
+                    self.placing = False
+                    self._placed.set()
+        assert self._position is not None
+        return self._position
 
     def stop(self) -> None:
         """End the thread and every subscription."""
@@ -110,6 +135,7 @@ class Reader:
                     log.warning("hub: %s; trying again", error)
             except Exception:
                 log.exception("hub: reading failed; trying again")
+            self._forget_who_left()
             self._stopping.wait(back_off)
             back_off = min(2 * back_off, BACK_OFF_SECONDS[1])
         self._finish()
@@ -130,10 +156,18 @@ class Reader:
         for subscription in [*self._audience.everyone(), *self._catching_up, *self._waiting]:
             subscription.finish(closed)
 
+    def _forget_who_left(self) -> None:
+        """While the log cannot be read: streams come and go all the same, and must not pile up here."""
+        self._welcome()
+        waiting, self._catching_up = self._catching_up, deque()
+        for subscription in waiting:
+            if subscription.over:
+                subscription.finish()
+            else:
+                self._catching_up.append(subscription)
+
     def _turn(self) -> None:
-        if self._position is None:
-            self._position = self._broker.head()
-        position = self._position
+        position = self.place()
         now = monotonic()
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
@@ -305,7 +339,7 @@ class Reader:
             self._go_live(subscription)
 
     def _put_in_place(self, subscription: Subscription) -> bool:
-        """Find where it was. False where it is at its end already."""
+        """Find where it was. False where it is at its end already, or its beginning is still to come."""
         broker, asked = self._broker, subscription.asked
         assert asked is not None
         if asked == subscription.end_id:
@@ -314,6 +348,8 @@ class Reader:
         if subscription.run is not None:
             subscription.ends_with_history = is_gone(broker, *subscription.run)
         position = broker.locate(asked)
+        if position is None and self._comes_early(subscription):
+            return False
         if position is not None:
             try:
                 self._history.after(position)
@@ -324,6 +360,23 @@ class Reader:
             subscription.buffer.append(gap)
             subscription.nudge()
         subscription.position = position
+        return True
+
+    def _comes_early(self, subscription: Subscription) -> bool:
+        """Whether it asks for a run that has its lease, but not its first event yet; then it asks again soon.
+
+        That event ends the wait of `follow`, so this is not asked more often than something comes.
+        """
+        run = subscription.run
+        if run is None or subscription.asked != start_id(run[1]) or subscription.ends_with_history:
+            return False
+        now = monotonic()
+        if subscription.give_up_at is None:
+            subscription.give_up_at = now + START_SECONDS
+        if now > subscription.give_up_at:
+            return False  # trimmed
+        subscription.place = "new"
+        self.inbox.append(subscription)
         return True
 
 

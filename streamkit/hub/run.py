@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,8 +34,12 @@ log: Final = logging.getLogger("streamkit")
 # that is merely busy is not taken for dead.
 LEASE_SECONDS: Final = 10.0
 
+_LEASE_PREFIX: Final = "run:"
+
 GONE: Final = {"message": "The process that ran it is gone.", "code": "run_lost"}
 """What viewers are told of a run whose process died or stood still."""
+NOT_STARTED: Final = {"message": "The run could not start.", "code": "run_lost"}
+"""What they are told where there was no thread for it."""
 
 
 class Run:
@@ -74,24 +79,34 @@ class Run:
         The producer is cancelled (within half a second, where another process has it), closed when it lets itself be
         closed, and its end is published as the event `stopped`. Raises BrokerUnavailable.
         """
-        return self._hub._stop_run(self.topic, self.id)
+        return self._hub._runs.stop(self.topic, self.id)
 
 
 class Producing:
     """A run in the process that has it."""
 
-    def __init__(self, hub: Hub, topic: str, holder: str, producer: object, context: Context) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        topic: str,
+        holder: str,
+        producer: object,
+        context: Context,
+        over: Callable[[Producing], object],
+    ) -> None:
         self.topic = topic
         self.holder = holder
         self.id = run_of(holder)
         self._hub = hub
         self._producer: object | None = producer
         self._context = context
+        self._over = over  # called when nothing more will be published
         # Owned for the look at two fields: nothing is called under it.
         self._lock = threading.Lock()
         self._source: Source[Any] | PushedSource | None = None
         self._cancelled = False
         self._lost = False
+        self._given_up = False
         self.done = threading.Event()
 
     def saw(self, state: LeaseState) -> None:
@@ -112,6 +127,16 @@ class Producing:
             except Exception:
                 log.exception("run %s: cancelling its producer failed", self.id)
 
+    def give_up(self, *, publish: bool) -> None:
+        """It was cancelled and does not end, and the hub is about to be closed: publish the end in its place.
+
+        Without `publish` (a broker that does not answer has taken the time) some other process will, as `run_lost`.
+        """
+        self._given_up = True
+        log.warning("run %s on %s does not stop; it is left behind", self.id, ascii(self.topic))
+        if publish:
+            self._publish_end(None)
+
     def work(self) -> None:
         """Run the producer to its end. On a stream thread."""
         error: BaseException | None = None
@@ -120,10 +145,10 @@ class Producing:
         except BaseException as caught:
             error = caught
         try:
-            self._publish_end(error)
+            if not self._given_up:
+                self._publish_end(error)
         finally:
-            self._hub._run_ended(self)
-            self.done.set()
+            self._over(self)
 
     def _produce(self) -> None:
         producer, self._producer = self._producer, None
@@ -191,7 +216,12 @@ def end_id(run: str) -> str:
 
 def lease_name(topic: str) -> str:
     """The lease that stands for "somebody runs on this topic"."""
-    return f"run:{topic}"
+    return f"{_LEASE_PREFIX}{topic}"
+
+
+def topic_of(lease: str) -> str | None:
+    """The topic that a lease stands for; None where it is not one of a run."""
+    return lease.removeprefix(_LEASE_PREFIX) if lease.startswith(_LEASE_PREFIX) else None
 
 
 def publish_end(hub: Hub, topic: str, holder: str, event: str, words: dict[str, str]) -> None:

@@ -51,6 +51,38 @@ class Subscription(PushedSource):
     SubscriberTooSlow, when it has read so slowly that the log no longer holds what comes next for it.
     """
 
+    # No dictionary beside the object: thousands of subscribers fit into no cache, and an event touches each twice.
+    __slots__ = (
+        "_cancelled",
+        "_closed",
+        "_ending",
+        "_exact",
+        "_given",
+        "_hub",
+        "_joined",
+        "_matchers",
+        "_started",
+        "asked",
+        "asleep",
+        "buffer",
+        "choosy",
+        "end_id",
+        "ends_with_history",
+        "error",
+        "filter",
+        "finished",
+        "give_up_at",
+        "offered",
+        "place",
+        "position",
+        "queued",
+        "resume_below",
+        "run",
+        "stalled",
+        "topics",
+        "wake",
+    )
+
     def __init__(
         self,
         hub: Hub,
@@ -76,6 +108,8 @@ class Subscription(PushedSource):
         self._cancelled = False
         self._closed = False
         self._ending = False  # the reader has appended the last event
+        self.finished = False
+        self.error = None
         # Shared with the reader; see the law.
         self.buffer: deque[ServerSentEvent] = deque()
         self.asleep = False
@@ -88,6 +122,7 @@ class Subscription(PushedSource):
         self.end_id = end
         self.run = run
         self.ends_with_history = False
+        self.give_up_at: float | None = None  # waiting for the first event of a run
         self.place: Place = "new"
         self.queued = False  # to catch up
         self.position: Position | None = None
@@ -110,7 +145,8 @@ class Subscription(PushedSource):
             self.asked = last_event_id
 
     def start(self, wake: Callable[[], object]) -> None:
-        """Register. What is published from now on is seen. Raises HubClosed."""
+        """Register. What is published from now on is seen. Raises HubClosed, or Draining where the process ends;
+        TooManyStreams where the hub gets no thread."""
         if self._started:
             raise RuntimeError(
                 "this subscription was started already; subscribe once more for another stream"
@@ -129,7 +165,13 @@ class Subscription(PushedSource):
         ending = self._ending  # before the look into the buffer: nothing is appended after it was set
         self.asleep = True
         buffer = self.buffer
-        items = [buffer.popleft() for _ in range(min(len(buffer), STEP_EVENTS))]
+        items: Sequence[ServerSentEvent]
+        if len(buffer) == 1 and not ending:  # what an event to thousands finds
+            items = (buffer.popleft(),)
+            if not self.stalled:  # asked after the buffer has room, as `stall` looks in the opposite order
+                return items
+        else:
+            items = [buffer.popleft() for _ in range(min(len(buffer), STEP_EVENTS))]
         if buffer:
             self.nudge()
         elif ending or self._cancelled:

@@ -1,4 +1,4 @@
-"""A WSGI application on a hub; the URL of the hub is in the environment."""
+"""A WSGI application on a hub; the URL of the hub and its options are in the environment."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from streamkit import EventSourceResponse
+from streamkit import EventSourceResponse, streams
 from streamkit.hub.hub import Hub
 
-hub = Hub(os.environ["HUB_URL"], finish_runs=20)
+hub = Hub(
+    os.environ["HUB_URL"],
+    retain=int(os.environ.get("HUB_RETAIN", "10000")),
+    finish_runs=float(os.environ.get("HUB_FINISH_RUNS", "20")),
+)
 
 
 def words() -> Iterator[str]:
@@ -28,6 +32,8 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
         return EventSourceResponse(run.events(), retry=10)(environ, start_response)
     if path == "/publish":
         answer = hub.publish("t", environ["QUERY_STRING"])
+    elif path == "/deliveries":
+        answer = " ".join(str(stream.delivery) for stream in streams)
     elif path == "/pid":
         answer = str(os.getpid())
     else:

@@ -68,11 +68,13 @@ class Client(threading.Thread):
 
 
 @contextlib.contextmanager
-def workers(url: str, tmp_path: Path, kind: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def workers(
+    url: str, tmp_path: Path, kind: str = "gthread", *, count: int = 2, **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--worker-class", kind, "--workers", "2", "--graceful-timeout", "3"]
+    options = ["--worker-class", kind, "--workers", str(count), "--graceful-timeout", "3"]
     if kind == "gthread":
         options += ["--threads", "4"]
     log_path = tmp_path / "server.log"
@@ -80,7 +82,7 @@ def workers(url: str, tmp_path: Path, kind: str) -> Iterator[tuple[subprocess.Po
         process = subprocess.Popen(
             [sys.executable, *GUNICORN, "--bind", f"127.0.0.1:{port}", *options, "tests.hub.hub_app:app"],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HUB_URL": url},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "HUB_URL": url, **environment},
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -108,6 +110,20 @@ def _get(port: int, path: str) -> str:
     return ""
 
 
+def _processes(port: int) -> set[int]:
+    """Both workers, found by asking until each has answered."""
+    found: set[int] = set()
+
+    def both() -> bool:
+        answer = _get(port, "/pid")
+        if answer:
+            found.add(int(answer))
+        return len(found) == 2
+
+    eventually(both)
+    return found
+
+
 @pytest.mark.parametrize(("kind", "fault"), [("gthread", "reload"), ("sync", "reload"), ("gthread", "kill")])
 def test_nobody_loses_an_event(tmp_path: Path, kind: str, fault: str) -> None:
     url = f"sqlite:///{tmp_path}/events.db"
@@ -123,8 +139,8 @@ def test_nobody_loses_an_event(tmp_path: Path, kind: str, fault: str) -> None:
                 if fault == "reload":
                     master.send_signal(signal.SIGHUP)
                 else:
-                    for worker in {_get(port, "/pid") for _ in range(20)} - {""}:
-                        os.kill(int(worker), signal.SIGKILL)
+                    for worker in _processes(port):
+                        os.kill(worker, signal.SIGKILL)
             time.sleep(0.01)
         hub.publish("t", "last")
         for client in clients:
@@ -163,3 +179,33 @@ def test_an_answer_survives_a_reload(tmp_path: Path) -> None:
             client.join(20)
         assert [client.data for client in clients] == [[*map(str, range(40)), end]] * 4
         assert sum(client.connections for client in clients) > 4
+
+
+def test_a_run_is_stopped_by_a_reload_that_does_not_wait_for_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/events.db"
+    with workers(url, tmp_path, HUB_FINISH_RUNS="0") as (master, port):
+        client = Client(port, "", "/answer", '{"run":"answer"}')
+        client.start()
+        eventually(lambda: len(client.data) > 3)
+        master.send_signal(signal.SIGHUP)
+        client.join(20)
+        numbers = client.data[:-1]
+        assert numbers == [str(number) for number in range(len(numbers))]
+        assert len(numbers) < 40
+        with Hub(url) as hub:
+            run = hub.attach("answer", "answer")
+            assert run is not None
+            assert [event.event for event in run.events()][-1] == "stopped"
+            assert hub.attach("answer") is None
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_memory_under_several_workers_warns(tmp_path: Path, count: int) -> None:
+    with workers("memory://", tmp_path, count=count) as (_, port):
+        for _ in range(8):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            with contextlib.closing(connection):
+                connection.request("GET", "/events")
+                assert connection.getresponse().read(1)
+    warnings = (tmp_path / "server.log").read_text().count("events of the others are missed")
+    assert warnings == 0 if count == 1 else 1 <= warnings <= count

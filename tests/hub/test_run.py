@@ -244,6 +244,21 @@ def test_a_viewer_of_a_run_that_history_has_forgotten_does_not_wait_for_ever(mak
     assert [type(event) for event in events] == [Gap]
 
 
+def test_a_viewer_that_comes_between_the_lease_and_the_first_event(make: Make) -> None:
+    """Another caller of `run` has the handle before the one that starts it has published its start."""
+    hub = make()
+    hub.publish("t", "of another run")
+    hub.broker.claim(runs.lease_name("t"), runs.new_holder("young"), runs.LEASE_SECONDS)
+    attached = hub.run("t", lambda: ["never"])
+    assert (attached.id, attached.attached) == ("young", True)
+    viewer = Viewer(attached.events())
+    late = Viewer(hub.subscribe("t", last_event_id="unknown"))
+    late.take(2)  # so the viewer, who was before it, has looked
+    hub.publish("t", {}, event="start", id=runs.start_id("young"))
+    hub.publish("t", "one")
+    assert viewer.data(1) == ["one"]
+
+
 def test_no_thread_is_no_run(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(task: object) -> None:
         raise TooManyStreams("as many as one process may have")

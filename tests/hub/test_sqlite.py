@@ -352,7 +352,7 @@ def test_a_position_of_another_file_is_never_taken_for_ones_own(tmp_path: Path) 
 
 
 def test_a_fork_begins_anew_on_the_same_log(url: str) -> None:
-    code = """
+    code = r"""
 import os, sys, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of forks beside threads
 from streamkit.hub.hub import Hub
@@ -366,7 +366,7 @@ if child == 0:
     hub.publish("t", "from the child")
 seen = [next(events).data for _ in range(3)][1:]
 events.close()
-print(name, seen, flush=True)
+os.write(1, f"{name} {seen}\n".encode())  # at once: both write to one pipe
 if child:
     os.waitpid(child, 0)
 """

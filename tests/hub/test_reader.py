@@ -1,0 +1,131 @@
+"""The reader of a hub: how it begins where the log is slow, and what it hands out."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from streamkit.errors import BrokerUnavailable, Draining, HubClosed, TooManyStreams
+from streamkit.flow.stream import streams
+from streamkit.hub.broker import Position, Record
+from streamkit.hub.hub import Hub
+from streamkit.hub.memory import MemoryBroker
+from tests.conftest import eventually
+from tests.hub.conftest import Viewer
+
+
+class SlowToOpen(MemoryBroker):
+    """A log whose end the reader cannot learn before `opened` is set; others can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened = threading.Event()
+        self.asked = threading.Event()
+
+    def head(self) -> Position:
+        if threading.current_thread().name == "streamkit-hub":
+            self.asked.set()
+            assert self.opened.wait(20)
+        return super().head()
+
+
+@pytest.fixture
+def broker() -> Iterator[SlowToOpen]:
+    broker = SlowToOpen()
+    yield broker
+    broker.opened.set()
+
+
+def test_a_stream_begins_while_the_log_is_not_open_yet(broker: SlowToOpen) -> None:
+    with Hub(broker) as hub:
+        viewer = Viewer(hub.subscribe("t"))  # comes back, although the reader waits
+        resumed = Viewer(hub.subscribe("t", last_event_id="unknown"))
+        assert broker.asked.wait(20)
+        assert viewer.events == []
+        broker.opened.set()
+        resumed.take(1)  # a gap
+        hub.publish("t", "x")
+        assert viewer.data(1) == ["x"]
+        assert [event.data for event in resumed.take(2)[1:]] == ["x"]
+
+
+def test_what_this_process_publishes_before_that_is_heard(broker: SlowToOpen) -> None:
+    with Hub(broker) as hub:
+        hub.publish("t", "before it subscribed")
+        viewer = Viewer(hub.subscribe("t"))
+        assert broker.asked.wait(20)
+        hub.publish_many([("t", "1"), ("t", "2")])
+        assert not broker.opened.is_set()
+        broker.opened.set()
+        assert viewer.data(2) == ["1", "2"]
+
+
+def test_a_hub_is_closed_while_its_log_is_not_open_yet(broker: SlowToOpen) -> None:
+    hub = Hub(broker)
+    viewer = Viewer(hub.subscribe("t"))
+    assert broker.asked.wait(20)
+    closing = threading.Thread(target=hub.close)
+    closing.start()
+    broker.opened.set()
+    closing.join(20)
+    viewer.end()
+    assert not closing.is_alive()
+
+
+class Unavailable(MemoryBroker):
+    """A log that cannot be read while `down`."""
+
+    down = False
+
+    def follow(self, after: Position, limit: int, timeout: float) -> list[Record]:
+        if self.down:
+            raise BrokerUnavailable("down")
+        return super().follow(after, limit, timeout)
+
+
+def test_streams_that_come_and_go_while_the_log_is_down_are_forgotten() -> None:
+    broker = Unavailable()
+    with Hub(broker) as hub:
+        stays = Viewer(hub.subscribe("t"))
+        broker.down = True
+        broker.wake()
+        gone = [Viewer(hub.subscribe("t", last_event_id="x" if number % 2 else None)) for number in range(20)]
+        found = [weakref.ref(viewer.subscription) for viewer in gone]
+        while gone:
+            gone.pop().close()
+        eventually(lambda: not any(reference() for reference in found))
+        broker.down = False
+        hub.publish("t", "x")
+        assert stays.data(1) == ["x"]
+
+
+def test_no_thread_is_said_where_a_stream_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the view, where it would be a 500; what `start` raises becomes a 503."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Hub() as hub:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        subscription = hub.subscribe("t")
+        with pytest.raises(TooManyStreams, match="cannot be started"):
+            subscription.start(lambda: None)
+        assert hub.presence("t").here == 0
+        monkeypatch.undo()
+        viewer = Viewer(hub.subscribe("t"))
+        hub.publish("t", "x")
+        assert viewer.data(1) == ["x"]
+
+
+def test_a_view_of_a_process_that_ends_is_told_so_by_its_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = Hub()
+    hub.close()
+    with pytest.raises(HubClosed):
+        hub.subscribe("t")
+    monkeypatch.setattr(streams, "closing", True)
+    subscription = hub.subscribe("t")
+    with pytest.raises(Draining):
+        subscription.start(lambda: None)
