@@ -22,6 +22,13 @@ SUBJECTS = (
     "hub_publish",
     "redis_broker",
     "hub_restart",
+    "hub_fan_out",
+    "detached_crowd",
+    "detached_fan_out",
+    "detached_contention",
+    "detached_leaving",
+    "detached_generators",
+    "detached_stalled",
 )
 
 

@@ -1,10 +1,22 @@
-"""The application of the fan-out figures: `/events` subscribes, `/publish?count=N&gap=SECONDS` sends, `/page` answers.
+"""The application of the figures of detached delivery. Any path but these is an ordinary page.
 
-`Broadcast` is the least that a pushed source can be: no topics, no history, no ids of its own.
+/events                         subscribes
+/publish?count=N&gap=SECONDS    sends N events to all
+/fill?count=N&gap=SECONDS&size=BYTES
+                                sends what nobody counts
+/behind                         says how many streams have not taken everything
+/ticks?rate=N                   is a generator with N events a second
+/burn?seconds=N                 computes
+/loop                           gives the native id of the event loop's thread
+
+`Broadcast` is the least that a pushed source can be: no topics, no history, no ids of its own. `SOURCE=hub` in the
+environment puts a `Hub` in its place, and with `SEND=socket` the loop sends with `socket.send`, which gives up the
+interpreter lock for each call.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -13,7 +25,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-from streamkit import EventSourceResponse, ServerSentEvent, streams
+from streamkit import EventSourceResponse, Hub, ServerSentEvent, streams
+from streamkit.delivery import detached
 from streamkit.flow.pushed import PushedSource
 
 
@@ -30,6 +43,11 @@ class Broadcast:
         for subscriber in subscribers:
             subscriber.events.append(event)
             subscriber.wake()
+
+    def behind(self) -> int:
+        """How many subscribers have not taken everything."""
+        with self._lock:
+            return sum(1 for subscriber in self._subscribers if subscriber.events)
 
     def add(self, subscriber: Subscriber) -> None:
         with self._lock:
@@ -69,14 +87,29 @@ class Subscriber(PushedSource):
 
 
 broadcast = Broadcast()
-HEARTBEAT = float(os.environ.get("HEARTBEAT", "15"))
+numbers = itertools.count(1)
+hub = Hub("memory://") if os.environ.get("SOURCE") == "hub" else None
+if os.environ.get("SEND") == "socket":
+    detached.send_at_once = None  # type: ignore[attr-defined]
+
+
+def publish() -> None:
+    """One event to every stream: "NUMBER NANOSECONDS", the number of the event and the time of now."""
+    number = next(numbers)
+    data = f"{number} {time.monotonic_ns()}"
+    if hub is None:
+        broadcast.publish(ServerSentEvent(data, id=str(number)))
+    else:
+        hub.publish("all", data)
 
 
 def ticking(rate: float) -> Iterable[ServerSentEvent]:
     number = 0
     current = streams.current()
     assert current is not None
-    while not current.cancelled.wait(1 / rate):
+    due = time.monotonic()
+    while not current.cancelled.wait(max(0.0, due - time.monotonic())):
+        due += 1 / rate
         number += 1
         yield ServerSentEvent(f"{number} {time.monotonic_ns()}")
 
@@ -84,18 +117,28 @@ def ticking(rate: float) -> Iterable[ServerSentEvent]:
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     path = environ["PATH_INFO"]
     query = {name: values[0] for name, values in parse_qs(environ["QUERY_STRING"]).items()}
+    number: int | None = len(streams)
     if path == "/events":
-        return EventSourceResponse(Subscriber(broadcast), heartbeat=HEARTBEAT)(environ, start_response)
+        events = Subscriber(broadcast) if hub is None else hub.subscribe("all")
+        return EventSourceResponse(events)(environ, start_response)
     if path == "/ticks":
         return EventSourceResponse(ticking(float(query.get("rate", "20"))))(environ, start_response)
     if path == "/publish":
-        for number in range(1, int(query["count"]) + 1):
-            broadcast.publish(ServerSentEvent(f"{number} {time.monotonic_ns()}", id=str(number)))
+        for _ in range(int(query["count"])):
+            publish()
             time.sleep(float(query["gap"]))
+    elif path == "/fill":
+        for _ in range(int(query["count"])):
+            broadcast.publish(ServerSentEvent("x" * int(query["size"])))
+            time.sleep(float(query["gap"]))
+    elif path == "/behind":
+        number = broadcast.behind()
     elif path == "/burn":  # a request that computes, and holds the interpreter as long as it may
         until = time.monotonic() + float(query["seconds"])
         while time.monotonic() < until:
             sum(range(1000))
-    body = f"{len(streams)}\n".encode()
+    elif path == "/loop":
+        number = next(thread.native_id for thread in threading.enumerate() if thread.name == "streamkit-loop")
+    body = f"{number}\n".encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]

@@ -16,8 +16,8 @@
 int main(int argc, char **argv) {
     if (argc < 2) return 2;
     signal(SIGPIPE, SIG_IGN);
-    alarm(300); /* it stops by itself */
-    int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1, count = 0, room = 20000;
+    alarm(180); /* it stops by itself */
+    int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1, count = 0, room = 20000, number = 0;
     int *streams = calloc(room, sizeof *streams);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(argv[1])), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -36,11 +36,12 @@ int main(int argc, char **argv) {
             streams[count++] = fd;
             continue;
         }
-        int events = 1;
+        int events = 0;
         double gap = 0;
         char *query = strchr(request, '?');
         if (query) sscanf(query, "?count=%d&gap=%lf", &events, &gap);
-        for (int n = 1; n <= events; n++) {
+        for (int left = events; left > 0; left--) {
+            int n = ++number;
             struct timespec t;
             char event[128], frame[160];
             clock_gettime(CLOCK_MONOTONIC, &t);

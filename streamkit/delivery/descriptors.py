@@ -19,6 +19,7 @@ from streamkit.errors import TooManyStreams
 from streamkit.flow.stream_threads import stream_threads
 
 SERVER_DESCRIPTORS: Final = 1024  # what `select()` can take, and more than any server's threads have in hand
+SPARE: Final = 8  # what a server needs to accept, watch and answer a few requests while the event loop starts
 FEW_STREAMS: Final = 1000  # a process that can hold fewer says so as a warning
 
 log: Final = logging.getLogger("streamkit")
@@ -35,6 +36,17 @@ def duplicate(descriptor: int) -> int:
                 " raise the limit (ulimit -n, LimitNOFILE=)"
             ) from error
         raise
+
+
+def insist_on_spare(descriptor: int) -> None:
+    """Raises OSError (EMFILE) unless `SPARE` more descriptors can be had; `descriptor` is any that is open."""
+    spare: list[int] = []
+    try:
+        for _ in range(SPARE):
+            spare.append(os.dup(descriptor))  # noqa: PERF401 - those before a failure are closed
+    finally:
+        for duplicated in spare:
+            os.close(duplicated)
 
 
 def prepare() -> None:

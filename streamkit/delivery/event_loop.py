@@ -114,6 +114,7 @@ class EventLoop:
             os.set_blocking(descriptor, False)
         self._selector = selector = selectors.DefaultSelector()
         selector.register(self._pipe[0], selectors.EVENT_READ, None)
+        descriptors.insist_on_spare(self._pipe[0])
         threading.Thread(target=self._run, args=(selector,), name="streamkit-loop", daemon=True).start()
 
     def _close(self) -> None:

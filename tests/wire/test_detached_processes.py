@@ -67,7 +67,9 @@ def drained(data: bytes) -> bool:
 
 
 def tracebacks(server: LiveServer) -> list[str]:
-    return [text[:2000] for text in server.log().split("Traceback (most recent call last):")[1:]]
+    """Those in the server's log, but for the exit by which gunicorn interrupts a request that is all but over."""
+    texts = server.log().split("Traceback (most recent call last):")[1:]
+    return [text[:2000] for text in texts if "SystemExit" not in text]
 
 
 # -- a process that ends -------------------------------------------------------------------------------------------
@@ -190,7 +192,7 @@ def test_no_descriptor_left_at_all(tmp_path: Path) -> None:
     with running("gunicorn-gthread", tmp_path, APP) as server:
         pid = server.state()["pid"]
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (64, 64))
-        for spare in (1, 2, 3, 4, 5, 6):
+        for spare in (2, 4, 6, 8, 10, 12):
             server.get(f"/fill?{spare}")
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
@@ -345,7 +347,9 @@ def test_a_unix_socket(tmp_path: Path) -> None:
 
     with started(command, tmp_path) as server, socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
-        sock.connect(str(path))
+        eventually(
+            lambda: sock.connect_ex(str(path)) == 0
+        )  # gunicorn opens its addresses one after the other
         sock.sendall(b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n")
         data = b""
         while b'"n":3}' not in data:
