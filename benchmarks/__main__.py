@@ -17,6 +17,7 @@ SUBJECTS = (
     "memory",
     "first_byte",
     "tables",
+    "fairness",
     "files",
     "client",
     "hub_publish",

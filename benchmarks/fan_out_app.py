@@ -25,9 +25,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-from streamkit import EventSourceResponse, Hub, ServerSentEvent, streams
+from streamkit import CSVResponse, EventSourceResponse, Hub, ServerSentEvent, streams
 from streamkit.delivery import detached
 from streamkit.flow.pushed import PushedSource
+from streamkit.flow.turns import turns
 
 
 class Broadcast:
@@ -91,6 +92,8 @@ numbers = itertools.count(1)
 hub = Hub("memory://") if os.environ.get("SOURCE") == "hub" else None
 if os.environ.get("SEND") == "socket":
     detached.send_at_once = None  # type: ignore[attr-defined]
+if os.environ.get("TURNS") == "off":
+    turns.reserve = lambda used: 0.0  # type: ignore[method-assign]
 
 
 def publish() -> None:
@@ -121,6 +124,9 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
     if path == "/events":
         events = Subscriber(broadcast) if hub is None else hub.subscribe("all")
         return EventSourceResponse(events)(environ, start_response)
+    if path == "/rows":
+        rows = ([number, f"name {number}", number / 4, "some text"] for number in itertools.count())
+        return CSVResponse(rows)(environ, start_response)
     if path == "/ticks":
         return EventSourceResponse(ticking(float(query.get("rate", "20"))))(environ, start_response)
     if path == "/publish":
