@@ -56,7 +56,7 @@ class Batches(Chunks[Frame]):
         computed = thread_time() - computed
         # On a machine that is busy with other processes a chunk takes longer than its processor time says; but time
         # that was spent on waiting for a database is not to be reserved.
-        self._resume_at = turns.reserve(min(monotonic() - began, 2 * computed))
+        self._resume_at = turns.reserve(self, min(monotonic() - began, 2 * computed))
         return chunk
 
     def _take(self) -> bytes:
@@ -111,4 +111,5 @@ class Batches(Chunks[Frame]):
     def close(self) -> None:
         """Close the producer, once. Raises what its `close` raises."""
         self.finished = True
+        turns.leave(self)
         self._context.run(self._producer.close)

@@ -67,6 +67,7 @@ class Pump(Chunks[Frame]):
         self._wake: Callable[[], object] | None = None  # or it never waits, and is called ...
         self._armed = False  # ... once after each take
         self._running = False
+        self._turned_at = 0  # the size of the queue at the last turn
         self._computed = 0.0  # processor time of the producing thread at its last turn
         self._closed = threading.Event()
 
@@ -116,7 +117,7 @@ class Pump(Chunks[Frame]):
             if self._is_full():
                 self._condition.notify()  # the producing thread waits for room
             frames, self._frames = self._frames, []
-            self._size = 0
+            self._size = self._turned_at = 0
             self._due = False
             self.due_at = float("inf")
         return self._framing.join(frames) if frames else b""
@@ -181,14 +182,15 @@ class Pump(Chunks[Frame]):
             while self._is_full() and not self._stopped:
                 self._condition.wait()
             going_on = not self._stopped
-        if size >= TURN_BYTES and going_on:
+        if size - self._turned_at >= TURN_BYTES and going_on:
+            self._turned_at = size
             self._await_turn()
         return going_on
 
     def _await_turn(self) -> None:
         """After a good deal of output, let others compute."""
         used = thread_time()
-        wait = turns.reserve(used - self._computed) - monotonic()
+        wait = turns.reserve(self, used - self._computed) - monotonic()
         self._computed = used
         if wait > WORTH_SLEEPING:
             sleep(wait)
@@ -223,6 +225,7 @@ class Pump(Chunks[Frame]):
         if self._stopped and error is not None and not isinstance(error, ClientDisconnected):
             # Nobody is left to be told: the sending thread may have gone already.
             self._stream.error = self._stream.error or error
+        turns.leave(self)
         with self._lock:
             self.error = error
             self.finished = True

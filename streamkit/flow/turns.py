@@ -34,14 +34,23 @@ class Turns:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._free_at = 0.0
+        self._last: object = None  # who reserved last
 
-    def reserve(self, used: float) -> float:
-        """When to compute on (time.monotonic()), for a producer whose last chunk took `used` seconds of computing."""
+    def reserve(self, producer: object, used: float) -> float:
+        """When `producer`, whose last chunk took `used` seconds of computing, is to compute on (time.monotonic())."""
         now = monotonic()
         with self._lock:
-            start = max(now, self._free_at)
+            alone = self._last is producer
+            self._last = producer
+            start = now if alone else max(now, self._free_at)
             self._free_at = start + used * SLACK
         return start
+
+    def leave(self, producer: object) -> None:
+        """`producer` computes no more."""
+        with self._lock:
+            if self._last is producer:
+                self._last = None
 
 
 turns: Final = Turns()

@@ -18,25 +18,38 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_one_that_is_alone_goes_on_at_once(clock: list[float]) -> None:
     turns = Turns()
     for _ in range(100):
-        assert turns.reserve(0.002) == clock[0]
-        clock[0] += 0.002 * SLACK  # it computes, and is back
+        assert turns.reserve("a", 0.002) == clock[0]
+        clock[0] += 0.002  # it computes, and is back
 
 
 def test_many_stand_in_line(clock: list[float]) -> None:
     turns = Turns()
-    starts = [turns.reserve(0.002) for _ in range(20)]
+    starts = [turns.reserve(number, 0.002) for number in range(20)]
     assert starts == pytest.approx([100.0 + number * 0.002 * SLACK for number in range(20)])
+
+
+def test_two_take_turns(clock: list[float]) -> None:
+    turns = Turns()
+    starts = [turns.reserve(name, 0.002) for name in ("a", "b", "a", "b")]
+    assert starts == pytest.approx([100.0 + number * 0.002 * SLACK for number in range(4)])
 
 
 def test_one_that_waits_for_others_takes_no_time_from_them(clock: list[float]) -> None:
     turns = Turns()
-    for _ in range(1000):
-        turns.reserve(0.0)
-    assert turns.reserve(0.002) == clock[0]
+    for number in range(1000):
+        turns.reserve(number, 0.0)
+    assert turns.reserve("a", 0.002) == clock[0]
 
 
 def test_time_that_nobody_took_is_not_owed(clock: list[float]) -> None:
     turns = Turns()
-    turns.reserve(0.002)
+    turns.reserve("a", 0.002)
     clock[0] += 60
-    assert turns.reserve(0.002) == clock[0]
+    assert turns.reserve("b", 0.002) == clock[0]
+
+
+def test_one_that_left_is_not_remembered(clock: list[float]) -> None:
+    turns = Turns()
+    turns.reserve("a", 0.002)
+    turns.leave("a")
+    assert turns._last is None
