@@ -297,7 +297,19 @@ class DetachedConnection(Tally):
         else:
             if self.last_write is not None:
                 outflow.put_off_heartbeat(self.last_write)
-            self._advance(monotonic())
+            if self._source is None or not self._beat(outflow, monotonic()):
+                self._advance(monotonic())
+
+    def _beat(self, outflow: Outflow, now: float) -> bool:
+        """Send a heartbeat if that is all that is due: ten thousand idle streams do nothing else. True if it was."""
+        beat = outflow.beat(now)
+        if not beat:
+            return False
+        outflow.sent(len(beat), now)
+        if self._send(b"%x\r\n%b\r\n" % (len(beat), beat) if self._chunked else beat):
+            self.deadline = outflow.wake_at
+            self._loop.schedule(self, self.deadline)
+        return True
 
     # -- ends ---------------------------------------------------------------------------------------------------
 

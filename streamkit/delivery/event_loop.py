@@ -174,8 +174,9 @@ class EventLoop:
 
     def _run_timers(self, now: float) -> None:
         timers = self._timers
-        due = []  # first all, then one by one: what is scheduled meanwhile has its turn later
-        while timers and timers[0][0] <= now:
+        # First those that are due, a turn's worth, then one by one: what is scheduled meanwhile has its turn later.
+        due: list[tuple[float, int, DetachedConnection]] = []
+        while timers and timers[0][0] <= now and len(due) < TURNS_AT_ONCE:
             due.append(heapq.heappop(timers))
         for when, _, connection in due:
             if when != connection.scheduled:

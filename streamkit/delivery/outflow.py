@@ -176,6 +176,12 @@ class Outflow:
         self.stream.sent(size, now)
         self._beat_at = now + self._heartbeat
 
+    def beat(self, now: float) -> bytes:
+        """The heartbeat, where nothing else is due `now`; else nothing."""
+        if self._beat_at <= now < self._expires_at and self.stream.outcome is None and self.framing.heartbeat:
+            return self.framing.heartbeat
+        return b""
+
     def put_off_heartbeat(self, now: float) -> None:
         """Something was sent `now`."""
         self._beat_at = now + self._heartbeat
