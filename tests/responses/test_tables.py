@@ -9,6 +9,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
 import pytest
@@ -276,8 +277,6 @@ def test_dumps_that_writes_no_json() -> None:
 
 def test_a_late_cursor_on_a_thread_of_its_own_has_its_header() -> None:
     """The header is known when the producer is opened, and not before."""
-
-    def rows() -> sqlite3.Cursor:
-        return sqlite3.connect(":memory:").execute(SELECT.format(2))
-
-    assert Answer(CSVResponse(rows, delivery="detached")).body == b"id,name\r\n1,row 1\r\n2,row 2\r\n"
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        answer = Answer(CSVResponse(lambda: connection.execute(SELECT.format(2)), delivery="detached"))
+        assert answer.body == b"id,name\r\n1,row 1\r\n2,row 2\r\n"
