@@ -20,6 +20,7 @@ SUBJECTS = (
     "fairness",
     "files",
     "client",
+    "reading",
     "hub_publish",
     "redis_broker",
     "hub_restart",
