@@ -30,7 +30,7 @@ from streamkit.hub.hub import Hub
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = 1000
-SECONDS = 30.0
+SECONDS = 60.0
 EVENTS_A_SECOND = 50
 WAIT_SECONDS = 30.0
 FAULTS = {"reload": (signal.SIGHUP, 10.0), "kill -9": (signal.SIGKILL, 6.0)}

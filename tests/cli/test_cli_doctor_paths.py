@@ -32,7 +32,7 @@ NGINX_SITES = {
     "gzip": ("probe", f"{_HTTP11} {_GZIP}"),
     "gzip-buffering": ("probe", f"{_HTTP11} {_GZIP} proxy_ignore_headers X-Accel-Buffering;"),
     "http10": ("probe", ""),
-    "idle": ("probe", f"{_HTTP11} proxy_read_timeout 2s;"),
+    "idle": ("probe", f"{_HTTP11} proxy_read_timeout 5s;"),
     "naive": ("naive", ""),
 }
 NGINX = """
@@ -55,7 +55,7 @@ CADDY_SITES = {
     "right": ("probe", "reverse_proxy {upstream}"),
     "buffering": ("probe", "reverse_proxy {upstream} {{\n response_buffers 1MiB\n }}"),
     "gzip": ("naive", "encode gzip\n reverse_proxy {upstream}"),
-    "idle": ("probe", "reverse_proxy {upstream} {{\n transport http {{\n read_timeout 2s\n }}\n }}"),
+    "idle": ("probe", "reverse_proxy {upstream} {{\n transport http {{\n read_timeout 5s\n }}\n }}"),
 }
 
 PATHS = {"gzip": "/big", "printed": "/events/probe"}
@@ -205,7 +205,7 @@ def caddy_reports(caddy: dict[str, int]) -> dict[str, tuple[int, dict[str, Any]]
 def examined(ports: dict[str, int]) -> dict[str, tuple[int, dict[str, Any]]]:
     """The reports on all sites, a few at a time: most of an examination is waiting."""
     with ThreadPoolExecutor(6) as pool:
-        waits = {"idle": "2.5s", "printed": "2.5s"}
+        waits = {"idle": "5.5s", "printed": "5.5s"}
         work = {
             name: pool.submit(doctor, port, PATHS.get(name, "/"), "--idle", waits.get(name, "0"))
             for name, port in ports.items()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import stat
@@ -303,6 +305,33 @@ print("again", hub.publish("t", "again"))
             "again",
         ]
         assert events[-1].id == again.split()[1]
+
+
+def test_a_full_file_system_loses_nothing_before_it(tmp_path: Path) -> None:
+    """A real one, of a megabyte; when it has room again, publishing goes on."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    try:
+        url = f"sqlite:///{place}/events.db"
+        with Hub(url) as hub:
+            published = 0
+            with contextlib.suppress(BrokerUnavailable):
+                while published < 1000:
+                    hub.publish("t", f"{published} ".ljust(5000))
+                    published += 1
+            assert 0 < published < 1000
+            larger = ["mount", "-o", "remount,size=8m", str(place)]
+            subprocess.run(larger, check=True, capture_output=True)
+            hub.publish("t", "again")
+        with Hub(url) as hub:
+            events = Viewer(hub.subscribe("t", last_event_id="all")).take(published + 2)
+            got = [(event.data or "").strip() for event in events[1:]]
+            assert got == [*map(str, range(published)), "again"]
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
 
 
 def test_a_file_that_is_busy(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
