@@ -24,6 +24,9 @@ from typing import Final, Protocol
 WRITE_SECONDS: Final = 30.0
 """How long one write may wait for a client that does not read; gunicorn's and nginx' own time-outs are 30 to 60 s."""
 
+_KERNEL_WAIT_SECONDS: Final = 1
+_CORK: Final[int] = getattr(socket, "TCP_CORK", -1)  # tcp(7), Linux alone
+
 # Linux and some others tell of the peer's end even behind bytes that have not been read yet.
 _ENDED: Final[int] = getattr(select, "POLLRDHUP", 0)
 _BROKEN: Final[int] = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -40,8 +43,12 @@ class Connection(Protocol):
         """Give every write `WRITE_SECONDS`, where the server sets no limit itself."""
         ...
 
+    def limit_file(self) -> None:
+        """As `limit_writes`, for a file that the server hands to `sendfile`."""
+        ...
+
     def release(self) -> None:
-        """Take back `limit_writes`: the server goes on with this connection."""
+        """Take back these limits: the server goes on with this connection."""
         ...
 
     def send(self, data: bytes) -> None:
@@ -64,6 +71,9 @@ class NoConnection:
         return False
 
     def limit_writes(self) -> None:
+        pass
+
+    def limit_file(self) -> None:
         pass
 
     def release(self) -> None:
@@ -92,6 +102,7 @@ class SocketConnection:
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._limited = False
+        self._corked = False
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN | _ENDED)
 
@@ -119,7 +130,44 @@ class SocketConnection:
         except OSError:
             pass  # closed already: the next write says so
 
+    def limit_file(self) -> None:
+        plain = self._is_plain_tcp()
+        self.limit_writes()
+        if plain and self._limited:
+            try:
+                # Full segments: servers set TCP_NODELAY, with which every 64 KiB of `sendfile` end in a segment of a
+                # few bytes. nginx sets it as well (`tcp_nopush`).
+                self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
+                self._corked = True
+                # And the kernel waits for room, which costs less than a `poll` and a turn of the interpreter each
+                # time. Where it has waited in vain, `socket.sendfile` polls, and that has the limit.
+                self._wait_in_kernel(_KERNEL_WAIT_SECONDS)
+                os.set_blocking(self._socket.fileno(), True)
+            except OSError:
+                pass  # closed already: the next write says so
+
+    def _is_plain_tcp(self) -> bool:
+        """Whether the kernel waits and cuts segments: not for TLS, gevent's sockets or those of a file system."""
+        sock = self._socket
+        return (
+            _CORK >= 0
+            and sock.family in (socket.AF_INET, socket.AF_INET6)
+            and not isinstance(sock, ssl.SSLSocket)
+            and sock.fileno() >= 0
+            and os.get_blocking(sock.fileno())
+        )
+
+    def _wait_in_kernel(self, seconds: int) -> None:
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, 0))
+
     def release(self) -> None:
+        if self._corked:
+            self._corked = False
+            try:
+                self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 0)  # sends what is left
+                self._wait_in_kernel(0)  # for ever
+            except OSError:
+                pass
         if self._limited:
             self._limited = False
             try:

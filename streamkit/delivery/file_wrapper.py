@@ -55,7 +55,7 @@ class SentFile:
         self._reached = self._file.seek(start)
         self.fileno = self._file.fileno
         self.tell = self._file.tell
-        connection.limit_writes()
+        connection.limit_file()
 
     def wrapped(self, wrapper: Wrapper) -> Iterable[bytes]:
         """What a WSGI application returns to have it sent."""

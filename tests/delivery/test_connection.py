@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -94,6 +95,37 @@ def test_a_limit_of_the_servers_own_is_kept(pair: Pair) -> None:
     assert pair[0].gettimeout() == 7
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="Linux' TCP")
+def test_a_file_goes_in_full_segments_and_waits_in_the_kernel(pair: Pair) -> None:
+    def state() -> tuple[int, bool, float | None, bytes]:
+        sock = pair[0]
+        cork = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CORK)
+        wait = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+        return cork, os.get_blocking(sock.fileno()), sock.gettimeout(), wait
+
+    before = state()
+    connection = SocketConnection(pair[0])
+    connection.limit_file()
+    cork, blocking, timeout, wait = state()
+    assert (cork, blocking, timeout) == (1, True, WRITE_SECONDS)
+    assert struct.unpack("ll", wait)[0] == 1
+    connection.release()
+    assert state() == before
+    pair[0].settimeout(7)  # a limit of the server's own
+    connection.limit_file()
+    assert state() == (0, False, 7, before[3])
+
+
+def test_a_file_to_a_local_socket_is_limited_by_a_time_out() -> None:
+    server, client = socket.socketpair()
+    with server, client:
+        connection = SocketConnection(server)
+        connection.limit_file()
+        assert server.gettimeout() == WRITE_SECONDS
+        connection.release()
+        assert server.gettimeout() is None
+
+
 @pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket", "streamkit.socket"])
 def test_where_servers_lend_their_socket(pair: Pair, key: str) -> None:
     assert isinstance(client_connection({key: pair[0]}), SocketConnection)
@@ -120,6 +152,7 @@ def test_a_server_that_tells_nothing() -> None:
     connection = client_connection({})
     assert not connection.is_gone()
     connection.limit_writes()
+    connection.limit_file()
     connection.release()
     connection.hang_up()
     connection.reset()

@@ -122,6 +122,31 @@ def test_a_client_that_never_reads_is_closed(
             sock.close()
 
 
+def test_a_file_waits_for_a_slow_client_and_not_for_one_that_never_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the server sends it by `sendfile`."""
+    pytest.importorskip("gunicorn")
+    monkeypatch.setenv("WRITE_SECONDS", "1")
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    with running("gunicorn-gthread", tmp_path) as server:
+        stalled = [server.connect(f"/named?{path}") for _ in range(3)]
+        slow = server.connect(f"/named?{path}")
+        received = 0
+        begun = time.monotonic()
+        while time.monotonic() - begun < 3:  # three times the limit
+            time.sleep(0.25)
+            received += len(slow.recv(1 << 20))
+        assert server.state()["outcomes"] == ["file:client_gone"] * 3  # so threads are free again
+        while piece := slow.recv(1 << 20):
+            received += len(piece)
+        assert received > 64 << 20  # the head and the file
+        for sock in (slow, *stalled):
+            sock.close()
+
+
 def test_leaving_is_quiet(server: LiveServer) -> None:
     """No traceback in the server's log for clients that left; run last, over the log of this whole file."""
     assert "Traceback" not in server.log(), server.log()[-3000:]
