@@ -21,7 +21,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -30,28 +30,41 @@ from streamkit.delivery import detached
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.turns import turns
 
+KEPT_EVENTS = 1_000
+
 
 class Broadcast:
-    """Every subscriber gets every event from its subscription on."""
+    """Every subscriber gets every event from its subscription on. It holds the last `KEPT_EVENTS` for those behind."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = (
+            threading.Lock()
+        )  # held for a few assignments, by whoever publishes, subscribes or is behind
         self._subscribers: dict[Subscriber, None] = {}
+        self._kept: deque[tuple[int, ServerSentEvent]] = deque(maxlen=KEPT_EVENTS)
+        self.newest: tuple[int, ServerSentEvent] = (0, ServerSentEvent(""))
 
     def publish(self, event: ServerSentEvent) -> None:
         with self._lock:
+            self.newest = (self.newest[0] + 1, event)
+            self._kept.append(self.newest)
             subscribers = list(self._subscribers)
         for subscriber in subscribers:
-            subscriber.events.append(event)
             subscriber.wake()
+
+    def after(self, position: int) -> list[tuple[int, ServerSentEvent]]:
+        """What is still there of the events after this one, with their numbers."""
+        with self._lock:
+            return [numbered for numbered in self._kept if numbered[0] > position]
 
     def behind(self) -> int:
         """How many subscribers have not taken everything."""
         with self._lock:
-            return sum(1 for subscriber in self._subscribers if subscriber.events)
+            return sum(1 for subscriber in self._subscribers if subscriber.position < self.newest[0])
 
     def add(self, subscriber: Subscriber) -> None:
         with self._lock:
+            subscriber.position = self.newest[0]
             self._subscribers[subscriber] = None
 
     def remove(self, subscriber: Subscriber) -> None:
@@ -60,24 +73,29 @@ class Broadcast:
 
 
 class Subscriber(PushedSource):
-    """One stream's events, at most 1,000 behind."""
+    """One stream's place among the events. It holds none: a queue of its own is what most of its memory would be."""
+
+    __slots__ = ("_broadcast", "finished", "position", "wake")
 
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast
-        self.events: deque[ServerSentEvent] = deque(maxlen=1000)
+        self.finished = False
+        self.position = 0  # the number of the event taken last
 
     def start(self, wake: Callable[[], object]) -> None:
         self.wake = wake
         self._broadcast.add(self)
 
-    def take(self) -> list[ServerSentEvent]:
-        events = self.events
-        if len(events) == 1:
-            return [events.popleft()]
-        taken = []
-        while events:
-            taken.append(events.popleft())
-        return taken
+    def take(self) -> Sequence[ServerSentEvent]:
+        number, event = self._broadcast.newest
+        if number == self.position + 1:
+            self.position = number
+            return (event,)
+        if number == self.position:
+            return ()
+        missed = self._broadcast.after(self.position)
+        self.position = missed[-1][0]
+        return [event for _, event in missed]
 
     def cancel(self) -> None:
         self.finished = True
