@@ -67,7 +67,7 @@ class Loop(Protocol):
         ...
 
     def schedule(self, connection: DetachedConnection, deadline: float) -> None:
-        """Call `on_deadline` at `deadline` (time.monotonic()) or before. The loop's thread."""
+        """Call `on_deadline` at `deadline` (time.monotonic()), before it, or a tick after it. The loop's thread."""
         ...
 
     def forget(self, connection: DetachedConnection) -> None:

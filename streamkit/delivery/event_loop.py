@@ -33,6 +33,9 @@ from streamkit.errors import TooManyStreams
 from streamkit.formats.event_stream import ServerSentEvent
 
 TURNS_AT_ONCE: Final = 256  # between two looks at the sockets: about 2 ms
+TICK_SECONDS: Final = 0.1
+"""Deadlines that are more than ten of these away fall due together, at the next whole tick. The heartbeats of 10,000
+streams then wake the loop, and whoever reads them, ten times a second and not a thousand times."""
 
 log: Final = logging.getLogger("streamkit")
 
@@ -217,9 +220,16 @@ class EventLoop:
             self._selector.modify(connection.descriptor, events, connection)
 
     def schedule(self, connection: DetachedConnection, deadline: float) -> None:
-        """Look at `connection.deadline` at `deadline`. One entry a connection counts: later deadlines are seen then."""
+        """Look at `connection.deadline` at `deadline`, or up to a tick later where that is far away.
+
+        One entry a connection counts: later deadlines are seen then.
+        """
         if deadline >= connection.scheduled:
             return
+        if deadline - monotonic() > 10 * TICK_SECONDS:
+            deadline = (deadline // TICK_SECONDS + 1) * TICK_SECONDS
+            if deadline >= connection.scheduled:
+                return
         connection.scheduled = deadline
         if len(self._timers) > 8 + 2 * len(self._connections):  # most entries do not count any more
             self._timers = [entry for entry in self._timers if entry[0] == entry[2].scheduled]

@@ -15,7 +15,7 @@ import pytest
 from streamkit import streams
 from streamkit.delivery import detached
 from streamkit.delivery import outflow as outflow_module
-from streamkit.delivery.event_loop import EventLoop, event_loop
+from streamkit.delivery.event_loop import TICK_SECONDS, EventLoop, event_loop
 from streamkit.delivery.outflow import Limits, Outflow
 from streamkit.delivery.takeover import Answer
 from streamkit.flow.pushed_chunks import PushedChunks
@@ -213,6 +213,22 @@ def test_heartbeats(loop: ByHandLoop) -> None:
     assert client.read() == b""
     loop.turn(0.2)
     assert client.read() == chunk(b"~")
+
+
+def test_heartbeats_that_are_due_within_a_tick_go_out_together(loop: ByHandLoop) -> None:
+    loop.turn(TICK_SECONDS / 10)
+    clients = []
+    for _ in range(4):
+        clients.append(Client(loop, limits=Limits(heartbeat=15)))
+        loop.turn(TICK_SECONDS / 5)
+    for client in clients:
+        assert client.read()
+    due = {connection.scheduled for connection in loop._connections.values()}
+    assert len(due) == 1
+    last = max(connection.deadline for connection in loop._connections.values())
+    assert last < due.pop() <= last + TICK_SECONDS
+    loop.turn(15 + TICK_SECONDS)
+    assert [client.read() for client in clients] == [chunk(b"~")] * 4
 
 
 def test_heartbeats_of_a_client_that_was_slow_once_are_not_late(loop: ByHandLoop) -> None:
