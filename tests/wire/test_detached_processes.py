@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import eventually
-from tests.live_server import GUNICORN, ROOT, LiveServer, _await_port, running
+from tests.live_server import BIN, GUNICORN, ROOT, LiveServer, _await_port, running
 from tests.services import program
 from tests.wire.test_nginx import CONFIGURATION
 
@@ -130,6 +130,37 @@ def test_a_worker_that_is_recycled_drains(
 
         eventually(replaced)
         assert tracebacks(server) == []
+
+
+def test_an_upgrade_on_the_fly_leaves_streams_to_the_old_worker_until_it_ends(tmp_path: Path) -> None:
+    """USR2: a second master with workers of its own beside the first; TERM ends the first one."""
+
+    def command(port: int) -> list[str]:
+        # The script, because what gunicorn executes again is its own name and not `python -m`.
+        options = ["--threads", "4", "--bind", f"127.0.0.1:{port}", "--pid", str(tmp_path / "pid")]
+        return [sys.executable, str(BIN / "gunicorn"), *GUNICORN[2:], *options, APP]
+
+    successor = 0
+    try:
+        with started(command, tmp_path) as server:
+            old = server.state()["pid"]
+            sock = opened(server)
+            server.process.send_signal(signal.SIGUSR2)
+            eventually((tmp_path / "pid.2").exists)
+            successor = int((tmp_path / "pid.2").read_text())
+            eventually(lambda: server.state()["pid"] != old)  # both accept
+            assert b"data: " in sock.recv(65536)
+            server.process.terminate()
+            assert drained(rest(sock))
+            assert server.process.wait(10) == 0
+            with opened(server):
+                state = server.state()
+                assert state["pid"] != old
+                assert len(state["live"]) == 1
+            assert tracebacks(server) == []
+    finally:
+        if successor:
+            os.kill(successor, signal.SIGTERM)
 
 
 # -- tables that are full ------------------------------------------------------------------------------------------
