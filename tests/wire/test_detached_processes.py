@@ -369,6 +369,23 @@ def test_tls_within_the_server_is_threaded_and_correct(
         assert server.log().count("not a plain socket (TLS within the server?)") == 1
 
 
+def test_gevent_is_threaded_and_correct(tmp_path: Path) -> None:
+    pytest.importorskip("gevent")
+
+    def command(port: int) -> list[str]:
+        options = ["-k", "gevent", "--graceful-timeout", "1", "--bind", f"127.0.0.1:{port}"]
+        return [sys.executable, *GUNICORN, *options, APP]
+
+    with started(command, tmp_path) as server:
+        for _ in range(2):
+            assert server.get("/numbers")[1].count(b"data: ") == 3000
+        with opened(server):
+            assert [record["delivery"] for record in server.state()["live"]] == ["threaded"]
+        eventually(lambda: server.state()["live"] == [])
+        assert server.log().count("has replaced the socket module") == 1
+        assert tracebacks(server) == []
+
+
 def test_a_unix_socket(tmp_path: Path) -> None:
     path = tmp_path / "s"
 
