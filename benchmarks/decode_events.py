@@ -2,7 +2,7 @@
 
 Each is fed as it is in use: httpx-sse with text that an incremental UTF-8 decoder made of the pieces (what
 `httpx.Response.iter_text` does), sseclient-py with an iterable of the pieces. All sides read the data of every event.
-In processor time.
+In processor time. Events of 4 KiB are mostly copied, which costs all sides the same, so less is wanted there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from benchmarks.measure import Figure, cpu, medians, must_agree
 from streamkit import EventStreamDecoder
 
 PIECE = 64 * 1024
+WANTED = 3.0
+WANTED_LARGE = 1.5
 STREAM_BYTES = 2 * 1024 * 1024
 ROUNDS = 15
 
@@ -158,7 +160,7 @@ def figures() -> Iterator[Figure]:
             yield Figure(
                 f"{what}: streamkit / {peer}",
                 speed["streamkit"] / speed[peer],
-                3.0,
+                WANTED_LARGE if make is _large else WANTED,
                 True,
                 f"{speed['streamkit']:.0f} / {speed[peer]:.0f} MB/s",
             )
