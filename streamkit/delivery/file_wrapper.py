@@ -11,9 +11,10 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import Any
 
-from streamkit.delivery.connection import Connection
+from streamkit.delivery.connection import WRITE_SECONDS, Connection
 from streamkit.flow.byte_sources import BLOCK_BYTES, truncated
 from streamkit.flow.stream import Stream
 
@@ -52,6 +53,7 @@ class SentFile:
         self._release = release
         self._stream = stream
         self._connection = connection
+        self._began = monotonic()
         self._reached = self._file.seek(start)
         self.fileno = self._file.fileno
         self.tell = self._file.tell
@@ -96,7 +98,9 @@ class SentFile:
             self._stream.end("failed", error)
             self._connection.reset()  # or a kept-alive client would read the next answer as the missing bytes
         else:
-            self._stream.end("client_gone")
+            waited = monotonic() - self._began >= WRITE_SECONDS - 1
+            # The server gave up, and does not say why: a client that is still there has not read.
+            self._stream.end("too_slow" if waited and not self._connection.is_gone() else "client_gone")
         self._connection.release()
         try:
             self._release()

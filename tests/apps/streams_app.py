@@ -23,9 +23,9 @@ from streamkit import (
 )
 
 if "WRITE_SECONDS" in os.environ:  # tests do not wait half a minute for a client that never reads
-    from streamkit.delivery import body, connection, detached
+    from streamkit.delivery import body, connection, detached, file_wrapper
 
-    for module in (body, connection, detached):
+    for module in (body, connection, detached, file_wrapper):
         module.WRITE_SECONDS = float(os.environ["WRITE_SECONDS"])  # type: ignore[misc]
 
 closed: list[str] = []  # which producers were closed, in order
