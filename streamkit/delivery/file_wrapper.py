@@ -99,8 +99,13 @@ class SentFile:
             self._connection.reset()  # or a kept-alive client would read the next answer as the missing bytes
         else:
             waited = monotonic() - self._began >= WRITE_SECONDS - 1
-            # The server gave up, and does not say why: a client that is still there has not read.
-            self._stream.end("too_slow" if waited and not self._connection.is_gone() else "client_gone")
+            # The server gave up, and does not say why: a client that is still there has not read. What the kernel holds
+            # for it goes, and the server does not linger (gunicorn's own thread would, for two seconds).
+            if waited and not self._connection.is_gone():
+                self._stream.end("too_slow")
+                self._connection.reset()
+            else:
+                self._stream.end("client_gone")
         self._connection.release()
         try:
             self._release()
