@@ -26,6 +26,9 @@ class Beats(Generic[T]):
     def __init__(
         self, seconds: float, fn: Callable[[], T], times: int | None, clock: Callable[[], float]
     ) -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            swapped = "; the seconds come first: every(1.0, fn)" if callable(seconds) else ""
+            raise TypeError(f"seconds is {seconds!r}: give the time between two values as a number{swapped}")
         if not 0 < seconds <= threading.TIMEOUT_MAX:
             raise ValueError(f"seconds is {seconds!r}: give the time between two values, more than 0 seconds")
         if times is not None and times < 1:
@@ -83,7 +86,8 @@ def every(
     raises ends the stream. times: the number of values, 1 or more; None, the default, goes on until the
     client leaves. clock: returns seconds; for tests.
 
-    Raises ValueError for a period of 0 or less and for `times` below 1, TypeError when `fn` cannot be called.
+    Raises ValueError for a period of 0 or less and for `times` below 1, TypeError when `seconds` is no number or `fn`
+    cannot be called.
     `cancel()` may be called from any thread and wakes a waiting `next()` at once.
     """
     return Beats(seconds, fn, times, clock)

@@ -116,6 +116,10 @@ class FileTail:
         poll_seconds: float,
         splitter: LineSplitter,
     ) -> None:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                f"path is {path!r}: give the path of the file, which is opened (and reopened) here"
+            )
         if lines < 0:
             raise ValueError(f"lines is {lines!r}: give how many existing lines to begin with, 0 or more")
         if not 0 < poll_seconds <= threading.TIMEOUT_MAX:

@@ -29,9 +29,13 @@ def last_event_id(environ: Mapping[str, Any]) -> str | None:
     `lastEventId` or `last_event_id` in the query string that is not empty.
 
     A cursor that is not UTF-8, is longer than 4096 bytes, or holds CR, LF or NUL gives `UNKNOWN_CURSOR`, which no
-    stream has given out. (wsgiref strips bytes off the end of some ids, which then are no longer UTF-8.) Never raises.
-    The text is what the client sent: compare it, but do not trust it. Safe from any thread.
+    stream has given out. (wsgiref strips bytes off the end of some ids, which then are no longer UTF-8.) Nothing that
+    a client sends makes it raise. The text is what the client sent: compare it, but do not trust it. Safe from any
+    thread. Raises TypeError for what is no environ.
     """
+    if not hasattr(environ, "get"):
+        advice = "; give request.environ" if hasattr(environ, "environ") else ""
+        raise TypeError(f"environ is {type(environ).__name__}; it is the WSGI environ, a dict{advice}")
     header = environ.get("HTTP_LAST_EVENT_ID")
     if isinstance(header, str):
         # PEP 3333: the bytes of the header as Latin-1. White space around a value is not part of it (RFC 9110 5.5).

@@ -134,6 +134,11 @@ def test_a_number_of_values_is_one_or_more(times: int) -> None:
         every(1, lambda: 1, times=times)
 
 
+def test_swapped_parameters_are_told() -> None:
+    with pytest.raises(TypeError, match=r"the seconds come first: every\(1.0, fn\)"):
+        every(print, 1)  # type: ignore[arg-type]
+
+
 def test_the_function_must_be_one() -> None:
     with pytest.raises(TypeError, match="give a function"):
         every(1, "not a function")  # type: ignore[arg-type]

@@ -368,6 +368,12 @@ def test_a_missing_file(path: Path) -> None:
     assert caught.value.filename == str(path)
 
 
+def test_a_file_that_is_open_already(path: Path) -> None:
+    path.touch()
+    with path.open() as file, pytest.raises(TypeError, match="give the path of the file"):
+        tail_file(file)  # type: ignore[arg-type]
+
+
 def test_a_folder(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match="give the path of one file in it"):
         tail_file(tmp_path)

@@ -57,3 +57,11 @@ def test_an_id_that_wsgiref_cuts_is_unknown() -> None:
     """wsgiref strips the header as text, and with it the last byte of an id that ends in A0 or 85."""
     cut = "voilà".encode().decode("latin-1").strip()
     assert last_event_id({"HTTP_LAST_EVENT_ID": cut}) == UNKNOWN_CURSOR
+
+
+def test_a_request_in_the_place_of_its_environ_is_told() -> None:
+    class Request:
+        environ = None
+
+    with pytest.raises(TypeError, match=r"it is the WSGI environ, a dict; give request\.environ"):
+        last_event_id(Request())  # type: ignore[arg-type]
