@@ -12,7 +12,7 @@ import pytest
 import streamkit
 import streamkit.testing
 from streamkit import errors
-from streamkit.responses.streamed import StreamOptions
+from streamkit.responses.options import StreamOptions
 from tests.conftest import ROOT
 
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()

@@ -94,10 +94,14 @@ class Body:
 
     # -- opening ------------------------------------------------------------------------------------------------
 
-    def begin(self) -> Stream:
-        """Make the record and find the connection, once. Raises StreamkitError the second time."""
+    def check_unsent(self) -> None:
+        """Raise StreamkitError where this was sent, or closed, already."""
         if self.stream is not None or self._closed:
             raise StreamkitError("a streamed response can be sent once; make a new one for each request")
+
+    def begin(self) -> Stream:
+        """Make the record and find the connection, once. Raises StreamkitError the second time."""
+        self.check_unsent()
         abandoned.watch()
         self.stream = stream = Stream(self._kind, self.environ, self._context)
         for release in self._releases:

@@ -16,6 +16,7 @@ import queue
 import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
+from types import GeneratorType
 from typing import Any, Final, Protocol, TypeVar
 
 from streamkit.flow.cursor_rows import cursor_rows, is_cursor
@@ -194,8 +195,9 @@ def open_source(items: object, *, what: str) -> Source[Any]:
     text one is refused.
     what: the noun for messages: "events", "rows", "chunks".
 
-    Raises TypeError for what cannot be a stream, or would be one by mistake (text, bytes, a mapping), and
-    ValueError for a cursor without a result set. Whatever is refused is closed.
+    Raises TypeError for what cannot be a stream, or would be one by mistake (text, bytes, a mapping), and ValueError
+    for a cursor without a result set and for a generator that has ended, whose stream would look like a success.
+    Whatever is refused is closed.
     """
     called = ""
     if _is_function(items):
@@ -204,11 +206,46 @@ def open_source(items: object, *, what: str) -> Source[Any]:
     try:
         return _source_of(items, what, called)
     except BaseException:
-        try:
-            _close(items)  # a coroutine too: or Python warns that it was never awaited
-        except Exception:  # the first error is the one to show
-            pass
+        close_quietly(items)  # a coroutine too: or Python warns that it was never awaited
         raise
+
+
+def check_items(items: object, what: str) -> None:
+    """Raise what `open_source` would raise for something of this kind, without calling, opening or closing anything."""
+    if inspect.iscoroutinefunction(items) or inspect.isasyncgenfunction(items):
+        raise TypeError(_refusal(items, what, ""))
+    if not _is_function(items):
+        _check_kind(items, what, "")
+
+
+def _check_kind(items: object, what: str, called: str) -> None:
+    if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or _is_asynchronous(items):
+        raise TypeError(_refusal(items, what, called))
+    if is_cursor(items) or _is_queue(items):
+        return
+    if what == "chunks" and _is_file(items):
+        if _is_text_file(items):
+            raise TypeError(
+                f"chunks are bytes, and {_name(type(items))}{called} is a text file: open it in binary mode,"
+                ' open(path, "rb"), or give its .buffer'
+            )
+        return
+    kind = type(items)
+    if not (hasattr(kind, "__iter__") or hasattr(kind, "__next__") or hasattr(kind, "__getitem__")):
+        raise TypeError(_refusal(items, what, called))
+    if isinstance(items, GeneratorType) and items.gi_frame is None:
+        raise ValueError(
+            f"the generator {items.__qualname__!r} has ended already; make a new one for each request: call its"
+            " function in the view"
+        )
+
+
+def close_quietly(items: object) -> None:
+    """Close what is refused, if it has a `close`; what that raises is dropped: the first error is the one to show."""
+    try:
+        _close(items)
+    except Exception:
+        pass
 
 
 def _is_function(items: object) -> bool:
@@ -244,8 +281,7 @@ def _is_text_file(items: object) -> bool:
 
 
 def _source_of(items: Any, what: str, called: str) -> Source[Any]:
-    if isinstance(items, (str, bytes, bytearray, memoryview, Mapping)) or _is_asynchronous(items):
-        raise TypeError(_refusal(items, what, called))
+    _check_kind(items, what, called)
     if is_cursor(items):  # before the next line: a pyodbc cursor has next, close and cancel as well
         return cursor_rows(items)
     if hasattr(type(items), "__next__") and hasattr(items, "close") and hasattr(items, "cancel"):
@@ -254,18 +290,8 @@ def _source_of(items: Any, what: str, called: str) -> Source[Any]:
     if _is_queue(items):
         return from_queue(items)
     if what == "chunks" and _is_file(items):
-        if _is_text_file(items):
-            raise TypeError(
-                f"chunks are bytes, and {_name(type(items))}{called} is a text file: open it in binary mode,"
-                ' open(path, "rb"), or give its .buffer'
-            )
         return FileBlocks(items)
-    try:
-        return IterableSource(items)
-    except TypeError:
-        if hasattr(type(items), "__iter__"):
-            raise  # its own __iter__ failed, and says why
-        raise TypeError(_refusal(items, what, called)) from None
+    return IterableSource(items)
 
 
 def _refusal(items: object, what: str, called: str) -> str:
@@ -281,7 +307,7 @@ def _advice(items: object, what: str, called: str) -> str:
         return "to send this one value, put it into a list: [value]"
     if isinstance(items, Mapping):
         return "to send it as one item, put it into a list: [value]; for its pairs give value.items()"
-    if _is_asynchronous(items):
+    if _is_asynchronous(items) or inspect.iscoroutinefunction(items) or inspect.isasyncgenfunction(items):
         return (
             "asynchronous code needs an event loop: write a plain generator, or run the loop in a thread and"
             " put the items into a queue.Queue"
@@ -290,6 +316,8 @@ def _advice(items: object, what: str, called: str) -> str:
         return "does the function lack a yield or a return?" if called else "for an empty stream give ()"
     if isinstance(items, os.PathLike):
         return 'open it first: open(path, "rb")' if what == "chunks" else "for its lines give tail_file(path)"
+    if hasattr(items, "subscribe"):
+        return "for the events of a hub give hub.subscribe(topic)"
     if callable(items):
         return "call it yourself: only one level of functions is called"
     return "to send this one value, put it into a list: [value]"

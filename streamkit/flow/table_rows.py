@@ -11,16 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from streamkit.flow.sources import Source, open_source
+from streamkit.flow.sources import Source, check_items, open_source
 
 
 class TableRows:
     """A source of whatever `rows` is. name_columns: called with the names that it brings, on the opening thread.
 
-    What `rows` is wrong about is raised when the stream iterates it, by `open_source`. Threads as in `Source`.
+    Raises TypeError or ValueError for what cannot be rows; for what a function returns instead of rows, when the
+    stream iterates it. Threads as in `Source`.
     """
 
     def __init__(self, rows: object, name_columns: Callable[[Sequence[str]], object]) -> None:
+        check_items(rows, "rows")
         self._rows: object | None = rows
         self._name_columns = name_columns
         self._source: Source[Any] | None = None

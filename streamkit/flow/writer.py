@@ -6,6 +6,7 @@ is behind, and raises ClientDisconnected once the stream has to stop, so that th
 
 from __future__ import annotations
 
+import inspect
 import io
 from collections.abc import Callable, Iterator
 from contextvars import Context
@@ -60,12 +61,37 @@ class ChunkWriter(io.BufferedIOBase):
             self._pump.flush()
 
 
+class Writer:
+    """A function that writes, `write(out)`, in the place of items.
+
+    Raises TypeError for what cannot be called, and for a generator function, which would write nothing.
+    """
+
+    __slots__ = ("write",)
+
+    def __init__(self, write: Callable[[ChunkWriter], object]) -> None:
+        if not callable(write):
+            raise TypeError(
+                f"write is {write!r}; give a function of one parameter, the file that it writes to"
+            )
+        if inspect.isgeneratorfunction(write) or inspect.iscoroutinefunction(write):
+            raise TypeError(
+                f"{write!r} writes nothing when it is called; give a plain function that calls out.write(bytes), or"
+                " give a generator of bytes to StreamingResponse itself"
+            )
+        self.write = write
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Nothing: what is written comes by `WriterPump`."""
+        return iter(())
+
+
 class WriterPump(Pump[bytes]):
     """A pump whose producer is a function that writes."""
 
     def __init__(
         self,
-        write: Callable[[ChunkWriter], object],
+        writer: Writer,
         framing: Framing[bytes],
         stream: Stream,
         context: Context,
@@ -73,16 +99,15 @@ class WriterPump(Pump[bytes]):
         flush_bytes: int,
         flush_seconds: float | None,
     ) -> None:
-        nothing: Iterator[object] = iter(())
         super().__init__(
-            Producer(nothing, "chunks"),
+            Producer(writer, "chunks"),
             framing,
             stream,
             context,
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
         )
-        self._write = write
+        self._write = writer.write
 
     def _produce(self) -> None:
         self._write(ChunkWriter(self))

@@ -11,12 +11,8 @@ from streamkit.flow.table_rows import TableRows
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_columns import Columns
 from streamkit.formats.csv_rows import CSVEncoder
-from streamkit.responses.streamed import (
-    FLUSH_BYTES,
-    FLUSH_SECONDS,
-    StreamedResponse,
-    StreamOptions,
-)
+from streamkit.responses.options import StreamOptions
+from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 from streamkit.responses.streaming import generated_headers
 
 if TYPE_CHECKING:
@@ -82,7 +78,7 @@ class CSVResponse(StreamedResponse):
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            **options,
+            options=options,
         )
         self._own_type = self.headers["Content-Type"] == encoder.content_type
         generated_headers(self)

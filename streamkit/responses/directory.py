@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 from streamkit.flow.byte_sources import ByteSource, OpenFile
 from streamkit.flow.open_file import open_beneath, open_path
 from streamkit.formats.accept_encoding import choose_coding
-from streamkit.responses.early_errors import early_answer
+from streamkit.responses.early_errors import Answer, early_answer
 from streamkit.responses.plain import PlainResponse
 
 SUFFIXES: Final = {"br": ".br", "zstd": ".zst", "gzip": ".gz"}
@@ -101,12 +100,9 @@ class Refusal:
         """The text of the plain answer."""
         return f"{self.status.phrase}\n".encode()
 
-    def answer(self, environ: dict[str, Any]) -> Callable[..., Iterable[bytes]]:
+    def answer(self, environ: dict[str, Any]) -> Answer:
         """The response: the error page of the Flask application, where there is one; Werkzeug's; else plain text."""
         exceptions = sys.modules.get("werkzeug.exceptions")  # never imported from here
         if exceptions is not None:
-            error = exceptions.default_exceptions[self.status.value]()
-            answer = early_answer(error, environ)
-            if answer is not None:
-                return answer
+            return early_answer(exceptions.default_exceptions[self.status.value](), environ)
         return PlainResponse([self.body], self.status.value, content_type="text/plain; charset=utf-8")

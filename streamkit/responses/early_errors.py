@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from streamkit.errors import TooManyStreams
 from streamkit.formats.event_stream import retry_line
 from streamkit.responses.plain import PlainResponse
 
-WSGIApplication = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+class Answer(Protocol):
+    """A response of Werkzeug, Flask, or the plain one."""
+
+    def get_wsgi_response(
+        self, environ: dict[str, Any], /
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """Body, status line and headers."""
+        ...
 
 
-def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplication | None:
-    """The response for `error`, or None where it has to be raised, so that the server or a middleware makes it a 500.
+def early_answer(error: BaseException, environ: dict[str, Any]) -> Answer:
+    """The response for `error`. Raises it where the server or a middleware has to make it a 500.
 
     Inside Flask the application's own error handlers decide, as they do for an error in the view. Elsewhere
     Werkzeug's HTTP exceptions (`abort(404)`) are responses themselves, and TooManyStreams says when to come back.
@@ -23,7 +31,7 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplicati
     if isinstance(error, TooManyStreams):
         return _refusal(error, environ)
     if not isinstance(error, Exception):
-        return None
+        raise error
     flask = sys.modules.get("flask")  # never imported from here: only an application that uses Flask has it
     if flask is not None and flask.has_request_context():
         application = flask.current_app
@@ -31,17 +39,20 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> WSGIApplicati
             answer = application.handle_user_exception(error)
         except Exception as unhandled:
             answer = application.handle_exception(unhandled)
-        finished: WSGIApplication = application.finalize_request(answer, from_error_handler=True)
+        finished: Answer = application.finalize_request(answer, from_error_handler=True)
         return finished
     get_response = getattr(error, "get_response", None)  # werkzeug.exceptions.HTTPException
     if get_response is not None:
-        response: WSGIApplication = get_response(environ)
+        # Not always a response: `abort` takes any WSGI application.
+        response: Answer = sys.modules["werkzeug.wrappers"].Response.force_type(
+            get_response(environ), environ
+        )
         return response
     if "uwsgi.version" in environ:  # it closes the connection without an answer when an application raises
         return PlainResponse(
             [b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8"
         )
-    return None
+    raise error
 
 
 def _refusal(error: TooManyStreams, environ: dict[str, Any]) -> PlainResponse:

@@ -10,12 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from streamkit.errors import StreamkitError
 from streamkit.formats.event_stream import HEARTBEAT, EventStreamEncoder, ServerSentEvent, retry_line
 from streamkit.formats.last_event_id import last_event_id
-from streamkit.responses.streamed import (
-    BaseResponse,
-    StreamedResponse,
-    StreamOptions,
-    seconds,
-)
+from streamkit.responses.options import StreamOptions, function, seconds, switch
+from streamkit.responses.streamed import BaseResponse, StreamedResponse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,20 +77,28 @@ class EventStreamFraming(EventStreamEncoder):
 
         It says nothing of the exception but the `code` of streamkit's own; `on_error` may say more.
         """
-        words: Words = None
         if self._on_error is not None:
             try:
-                words = self._on_error(error)
-            except Exception:
+                return self._error_event(self._on_error(error), error)
+            except (
+                BaseException
+            ):  # it runs wherever the stream is sent from, and ends nothing but this stream
                 log.exception("on_error failed; the client is told the default")
+        return self._error_event(None, error)
+
+    def _error_event(self, words: Words, error: BaseException) -> bytes:
         if isinstance(words, ServerSentEvent):
             return words.encode()
         code = error.code if isinstance(error, StreamkitError) else StreamkitError.code
         data: dict[str, object] = {"message": "The stream failed.", "code": code}
         if isinstance(words, str):
             data["message"] = words
-        elif words is not None:
+        elif isinstance(words, Mapping):
             data = dict(words)
+        elif words is not None:
+            raise TypeError(
+                f"on_error returned {type(words).__name__}; it returns a message, a mapping, a ServerSentEvent or None"
+            )
         if self._done_line is not None and "error" not in data:
             # Readers of token streams look for a truthy `error` in the data, not for the event's name.
             data["error"] = {**data, "type": "server_error"}
@@ -126,9 +130,11 @@ class EventSourceResponse(StreamedResponse):
     on_error: called with the exception that ended the stream; what it returns is told to the client: a message, a
         mapping as the data, or a ServerSentEvent. None: a message that tells nothing.
     options: see StreamOptions.
-    delivery: "auto", or "threaded" to let the request's thread run the producer where no heartbeat is asked for.
+    delivery: "auto" and "detached" let the stream leave the server's thread; "threaded" keeps it there, and lets that
+        thread run the producer where no heartbeat is asked for.
 
-    Raises TypeError or ValueError for parameters out of range. Items that cannot be sent end the stream as failed.
+    Raises TypeError or ValueError for what cannot be the events of a stream, and for parameters out of range. Items
+    that cannot be sent end the stream as failed.
     """
 
     def __init__(
@@ -145,6 +151,10 @@ class EventSourceResponse(StreamedResponse):
         **options: Unpack[StreamOptions],
     ) -> None:
         seconds("wait_first", wait_first)
+        switch("lifecycle", lifecycle)
+        function("on_error", on_error)
+        if complete is not None and not isinstance(complete, str):
+            raise TypeError(f'complete is {complete!r}; give the name of the last event, such as "complete"')
         if lifecycle and complete is None:
             complete = "complete"
         if complete is not None:
@@ -168,7 +178,7 @@ class EventSourceResponse(StreamedResponse):
             heartbeat=heartbeat,
             flush_bytes=1,
             flush_seconds=None,
-            **options,
+            options=options,
         )
         # Never stored (RFC 9111 5.2.2.4), never rewritten or compressed on the way (RFC 9110 7.7), never buffered by
         # nginx.

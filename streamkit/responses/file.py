@@ -36,7 +36,8 @@ from streamkit.formats.file_answer import Representation, file_answer
 from streamkit.formats.header_fields import http_date, parse_http_date
 from streamkit.responses.directory import PathPlace, Refusal, open_variant, place_of
 from streamkit.responses.early_errors import early_answer
-from streamkit.responses.streamed import StreamedResponse, StreamOptions, whole
+from streamkit.responses.options import StreamOptions, whole
+from streamkit.responses.streamed import StreamedResponse
 from streamkit.responses.streaming import ChunkFraming, generated_headers
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class FileResponse(StreamedResponse):
             flush_bytes=1,
             flush_seconds=None,
             make_chunks=self._detached_chunks if detached and not self._follows else None,
-            **options,
+            options=options,
         )
 
     def _detached_chunks(self, framing: Framing[Any], stream: Stream, context: Context) -> Chunks[Any]:
@@ -293,18 +294,21 @@ class FileResponse(StreamedResponse):
 
     # -- how it is sent -----------------------------------------------------------------------------------------
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def get_wsgi_response(
+        self, environ: dict[str, Any]
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """See `StreamedResponse`. A precondition, a range or a digest that the request asks for is seen to here."""
         if self._refusal is not None:
             self._body.environ = environ
             self.close()
-            return self._refusal.answer(environ)(environ, start_response)
+            return self._refusal.answer(environ).get_wsgi_response(environ)
         method = str(environ.get("REQUEST_METHOD", "GET"))
         if self.status_code == 200 and not self._follows:
             try:
                 self._decide(method, _RequestFields(environ))
             except BaseException as error:  # reading for a digest failed
                 self.close()
-                return _early(error, environ, start_response)
+                return early_answer(error, environ).get_wsgi_response(environ)
         wrapper, piece = file_wrapper(environ), self._parts.single()
         if (
             wrapper is None
@@ -315,38 +319,18 @@ class FileResponse(StreamedResponse):
             or self.response is not self._body
             or self._parts.source.descriptor() is None
         ):
-            return super().__call__(environ, start_response)
-        return self._hand_over(wrapper, piece, environ, start_response)
-
-    def _hand_over(
-        self,
-        wrapper: Callable[[SentFile, int], Iterable[bytes]],
-        piece: tuple[int, int],
-        environ: dict[str, Any],
-        start_response: Callable[..., Any],
-    ) -> Iterable[bytes]:
-        """Let the server send the one range that there is to send."""
+            return super().get_wsgi_response(environ)
         self._body.environ = environ
         try:
             self._admit(environ)
+            stream, connection = self._body.hand_over()
         except BaseException as error:
-            return _early(error, environ, start_response)
-        stream, connection = self._body.hand_over()
-        start_response(self.status, list(self.get_wsgi_headers(environ).items()))
+            return early_answer(error, environ).get_wsgi_response(environ)
         source = self._parts.source
         descriptor = source.descriptor()
         assert descriptor is not None
-        return SentFile(descriptor, *piece, source.close, stream, connection).wrapped(wrapper)
-
-
-def _early(
-    error: BaseException, environ: dict[str, Any], start_response: Callable[..., Any]
-) -> Iterable[bytes]:
-    """The answer to a failure before the first byte. Raises `error` where that is left to the server."""
-    answer = early_answer(error, environ)
-    if answer is None:
-        raise error
-    return answer(environ, start_response)
+        sent = SentFile(descriptor, *piece, source.close, stream, connection)
+        return sent.wrapped(wrapper), self.status, list(self.get_wsgi_headers(environ).items())
 
 
 class _RequestFields:

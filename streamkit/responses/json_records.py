@@ -9,12 +9,8 @@ from streamkit.flow.cursor_rows import is_cursor
 from streamkit.flow.framing import AbortedWhenBroken
 from streamkit.formats.json_array import JSONArrayEncoder
 from streamkit.formats.json_lines import ClosingRecord, JSONSeqEncoder, NDJSONEncoder
-from streamkit.responses.streamed import (
-    FLUSH_BYTES,
-    FLUSH_SECONDS,
-    StreamedResponse,
-    StreamOptions,
-)
+from streamkit.responses.options import StreamOptions
+from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 from streamkit.responses.streaming import generated_headers
 
 if TYPE_CHECKING:
@@ -35,19 +31,21 @@ class _JSONArrayFraming(AbortedWhenBroken, JSONArrayEncoder):
     pass
 
 
-class _JSONResponse(StreamedResponse):
-    """The parameters that the three share.
+_PARAMETERS = """\
+items: an iterable, generator, callable or cursor (DB-API, SQLAlchemy) of JSON values; dataclasses, dates, decimals,
+    UUIDs and rows with names are encoded too; NaN is refused. What is raised before the first item is a real HTTP
+    error; later the connection is aborted, never ended cleanly.
+dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`, `msgspec.json.encode`). Default: compact JSON.
+closing_record: True ends a complete stream with `{"rows": n, "sha256": "..."}`: how many items, and the digest of
+    all bytes before that line. A function from these two makes a record of your own.
+flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
+options: see StreamOptions.
+delivery: "threaded" takes the items on the request's own thread.
+"""
 
-    items: an iterable, generator, callable or cursor (DB-API, SQLAlchemy) of JSON values; dataclasses, dates, decimals,
-        UUIDs and rows with names are encoded too; NaN is refused. What is raised before the first item is a real HTTP
-        error; later the connection is aborted, never ended cleanly.
-    dumps: encodes one value, to `str` or `bytes` (`orjson.dumps`, `msgspec.json.encode`). Default: compact JSON.
-    closing_record: True ends a complete stream with `{"rows": n, "sha256": "..."}`: how many items, and the digest of
-        all bytes before that line. A function from these two makes a record of your own.
-    flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s); the first item at once.
-    options: see StreamOptions.
-    delivery: "threaded" takes the items on the request's own thread.
-    """
+
+class _JSONResponse(StreamedResponse):
+    """The parameters that the three share."""
 
     _kind: str
     _mimetype: str
@@ -73,24 +71,20 @@ class _JSONResponse(StreamedResponse):
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            **options,
+            options=options,
         )
         generated_headers(self)
 
 
 class NDJSONResponse(_JSONResponse):
-    __doc__ = (
-        f"JSON lines: each value on a line of its own, `application/x-ndjson`.\n\n{_JSONResponse.__doc__}"
-    )
+    __doc__ = f"JSON lines: each value on a line of its own, `application/x-ndjson`.\n\n{_PARAMETERS}"
     _kind = "ndjson"
     _mimetype = "application/x-ndjson"
     _framing = _NDJSONFraming
 
 
 class JSONSeqResponse(_JSONResponse):
-    __doc__ = (
-        f"A JSON text sequence (RFC 7464): RS, value, LF; `application/json-seq`.\n\n{_JSONResponse.__doc__}"
-    )
+    __doc__ = f"A JSON text sequence (RFC 7464): RS, value, LF; `application/json-seq`.\n\n{_PARAMETERS}"
     _kind = "json-seq"
     _mimetype = "application/json-seq"
     _framing = _JSONSeqFraming
@@ -99,7 +93,7 @@ class JSONSeqResponse(_JSONResponse):
 class JSONArrayResponse(_JSONResponse):
     __doc__ = (
         "One JSON array, item by item; its bracket is closed only when it is complete, so a broken one never"
-        f" parses.\n\n{_JSONResponse.__doc__}"
+        f" parses.\n\n{_PARAMETERS}"
     )
     _kind = "json-array"
     _mimetype = "application/json"

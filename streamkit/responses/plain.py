@@ -78,15 +78,23 @@ class PlainResponse:
         """The headers as they are sent for this request."""
         return self.headers
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        start_response(self.status, list(self.get_wsgi_headers(environ).items()))
+    def get_wsgi_response(
+        self, environ: dict[str, Any]
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """The body, the status line and the headers that answer this request."""
+        headers = list(self.get_wsgi_headers(environ).items())
         if (
             environ.get("REQUEST_METHOD") == "HEAD"
             or self.status_code < 200
             or self.status_code in (204, 304)
         ):
-            return _Empty(self.close)
-        return self.response
+            return _Empty(self.close), self.status, headers
+        return self.response, self.status, headers
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body, status, headers = self.get_wsgi_response(environ)
+        start_response(status, headers)
+        return body
 
 
 class _Empty:

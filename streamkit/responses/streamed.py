@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamkit.delivery.body import Body
 from streamkit.delivery.outflow import Limits
@@ -17,18 +17,25 @@ from streamkit.flow.batches import Batches
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.compressed import CompressedFraming
 from streamkit.flow.framing import Framing
-from streamkit.flow.limiter import Limiter
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.pushed_chunks import PushedChunks
-from streamkit.flow.rate import Allowance, Limit, Rate
+from streamkit.flow.sources import check_items, close_quietly
 from streamkit.flow.stream import Stream
-from streamkit.flow.writer import ChunkWriter, WriterPump
+from streamkit.flow.writer import Writer, WriterPump
 from streamkit.formats.header_fields import check_header
 from streamkit.formats.last_event_id import last_event_id
 from streamkit.responses.compression import negotiate
 from streamkit.responses.early_errors import early_answer
+from streamkit.responses.options import (
+    StreamOptions,
+    allowance,
+    check_options,
+    checked_headers,
+    seconds,
+    whole,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,11 +48,8 @@ else:
 
 BaseResponse = Response
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-Delivery = Literal["auto", "threaded", "detached"]
 ItemsThread = Literal["own", "request"]
 MakeChunks = Callable[[Framing[Any], Stream, Context], Chunks[Any]]
-LimitKey = str | Callable[[Mapping[str, Any]], str] | None
 
 log: Final = logging.getLogger("streamkit")
 
@@ -53,35 +57,6 @@ FLUSH_BYTES: Final = 64 * 1024
 """A chunk of rows is sent at this size: a chunk costs a server 6 to 7 us, which does not matter from 16 KiB on."""
 FLUSH_SECONDS: Final = 0.5
 """Or at this age: short enough for an eye to call it live."""
-
-
-class StreamOptions(TypedDict, total=False):
-    """What every streamed response takes by keyword, beside its own parameters.
-
-    max_duration, max_bytes: seconds, bytes; beyond them the stream ends early (event streams so that they resume,
-        everything else as an abort). The real duration is 80 to 100 % of it, at random. None, the default, is off.
-    on_close: called with the stream's record at its end.
-    limiter, limit_key: a place to take before the producer starts (see Limiter), and whose it is: a text, or a
-        function of the environ.
-    max_rate: bytes a second; or a Rate, a Quota or several of them, which streams may share. None is off.
-    compress: whether a client that accepts it gets the stream compressed (gzip; brotli or zstd where installed), each
-        chunk readable at once. Not where the headers say `no-transform`, as those of event streams do.
-    delivery: "auto" lets a long-lived stream leave the server's thread where the server lends its socket; "detached"
-        asks the same of tables and files, whose producer then runs on a thread of its own; "threaded" keeps everything
-        on the server's thread. STREAMKIT_DELIVERY=threaded in the environment keeps every stream on the server.
-    status: default 200. headers: a mapping or pairs; they win over the response's own.
-    """
-
-    max_duration: float | None
-    max_bytes: int | None
-    max_rate: float | Limit | Sequence[Limit] | None
-    on_close: Callable[[Stream], object] | None
-    limiter: Limiter | None
-    limit_key: LimitKey
-    compress: bool
-    delivery: Delivery
-    status: int | str
-    headers: Headers | None
 
 
 class _KeepsItsClass:
@@ -122,37 +97,25 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         heartbeat: float | None = None,
         flush_bytes: int,
         flush_seconds: float | None,
-        write: Callable[[ChunkWriter], object] | None = None,
         make_chunks: MakeChunks | None = None,
-        max_duration: float | None = None,
-        max_bytes: int | None = None,
-        max_rate: float | Limit | Sequence[Limit] | None = None,
-        on_close: Callable[[Stream], object] | None = None,
-        limiter: Limiter | None = None,
-        limit_key: LimitKey = None,
-        compress: bool = False,
-        delivery: Delivery = "auto",
-        status: int | str = 200,
-        headers: Headers | None = None,
+        options: StreamOptions,
     ) -> None:
+        check_options(type(self), options)
         seconds("heartbeat", heartbeat)
-        seconds("max_duration", max_duration)
         seconds("flush_seconds", flush_seconds)
-        whole("max_bytes", max_bytes)
         whole("flush_bytes", flush_bytes)
-        if delivery not in ("auto", "threaded", "detached"):
-            raise ValueError(f'delivery is {delivery!r}; it is "auto", "threaded" or "detached"')
+        _check_items(items, what)
+        delivery = options.get("delivery", "auto")
         if delivery == "detached" or isinstance(items, PushedSource):
             thread = "own"
         elif delivery == "threaded" and heartbeat is None:
             thread = "request"  # nothing has to happen while the producer is silent
-        if limiter is not None and limiter.per_key is not None and limit_key is None:
-            raise ValueError(
-                "this limiter has per_key, so it needs limit_key= (a text, or a function of the environ)"
-            )
-        self._compress = compress
-        self._limiter = limiter
-        self._limit_key = limit_key
+        pairs = checked_headers(options.get("headers"))
+        given = {name.lower() for name, _ in pairs}
+        check_header("Content-Type", content_type)
+        self._compress = options.get("compress", False)
+        self._limiter = options.get("limiter")
+        self._limit_key = options.get("limit_key")
         producer = Producer(items, what)
         limits = {"flush_bytes": flush_bytes, "flush_seconds": flush_seconds}
         make: MakeChunks
@@ -161,8 +124,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             make = make_chunks
         elif self._source is not None:
             make = partial(PushedChunks, self._source)
-        elif write is not None:
-            make = partial(WriterPump, write, **limits)  # type: ignore[arg-type]
+        elif isinstance(items, Writer):
+            make = partial(WriterPump, items, **limits)  # type: ignore[arg-type]
         else:
             make = partial(Batches if thread == "request" else Pump, producer, **limits)  # type: ignore[arg-type]
         self._body = Body(
@@ -171,17 +134,20 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             make,
             producer.close,
             copy_context(),
-            limits=Limits(heartbeat, max_duration, max_bytes, allowance(max_rate)),
+            limits=Limits(
+                heartbeat,
+                options.get("max_duration"),
+                options.get("max_bytes"),
+                allowance(options.get("max_rate")),
+            ),
             wait_first=wait_first,
             wait_open=callable(items),
             detach=delivery != "threaded" and thread == "own" and may_detach(),
-            on_close=on_close,
+            on_close=options.get("on_close"),
         )
-        pairs = checked_headers(headers)
-        given = {name.lower() for name, _ in pairs}
         super().__init__(
             self._body,
-            status=status,
+            status=options.get("status", 200),
             headers=pairs,
             content_type=None if "content-type" in given else content_type,
         )
@@ -196,22 +162,16 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         self._body.call_on_close(func)
         return func
 
-    def chunks(self, environ: Mapping[str, Any]) -> Iterator[bytes]:
-        """The body alone, for a framework with a response class of its own; `environ` is the request's.
-
-        Raises what the producer raises before its first item, where that is waited for. Whoever iterates must call
-        `close()` on what is returned.
-        """
-        self._body.environ = environ
-        self._choose_coding(environ)
-        self._prepare_source(environ)
-        self._admit(environ)
-        self._body.open()
-        return self._body
+    def close(self) -> None:
+        """End the stream if it has not ended. Servers call it when they are done with the response; once is enough."""
+        try:
+            super().close()
+        finally:
+            self._body.close()  # also where a hook put something else into `response`
 
     def _choose_coding(self, environ: Mapping[str, Any]) -> None:
         """Compress for this request, if that was asked for and its client takes it. The headers are final by now."""
-        if self._compress:
+        if self._compress and not self._is_buffered():
             coding = negotiate(self.headers, environ, self.status_code)
             if coding is not None:
                 self._body.framing = CompressedFraming(self._body.framing, coding)
@@ -228,6 +188,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         """Take a place in the limiter until the end of the stream. Raises TooManyStreams, after closing everything."""
         if self._limiter is None:
             return
+        self._body.check_unsent()  # whose end would give the place back
         try:
             key = self._limit_key(environ) if callable(self._limit_key) else self._limit_key
             slot = self._limiter.acquire(key)
@@ -245,7 +206,19 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
     def _before_start(self) -> None:
         """The first item is known where it is waited for, and nothing is sent yet: last chance for headers."""
 
-    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    def _is_buffered(self) -> bool:
+        """Whether something has read the body (`get_data`, `freeze`) or put data in its place (`set_data`)."""
+        return isinstance(self.response, (list, tuple))
+
+    def get_wsgi_response(
+        self, environ: dict[str, Any]
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """The body, the status line and the headers that answer this request: all that a framework with a response
+        class of its own needs. A server calls the response itself, which sends them.
+
+        environ: the request's. Whoever takes the body must call its `close()`. Raises what the producer raises before
+        its first item, where that is waited for, unless it is the answer itself (`abort(404)`).
+        """
         body = self._body
         body.environ = environ
         self._choose_coding(environ)
@@ -253,29 +226,61 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             environ.get("REQUEST_METHOD") == "HEAD"
             or self.status_code < 200
             or self.status_code in (204, 304)
+            or self._is_buffered()
         ):
-            return super().__call__(environ, start_response)  # the headers alone; the producer never starts
+            return super().get_wsgi_response(
+                environ
+            )  # without a body, or not with this one: nothing is produced
         instead = self._instead(environ)
         if instead is not None:
             self.close()
-            return instead(environ, start_response)
-        if self.response is not body:  # something wrapped it, and will iterate it in its own way
-            return super().__call__(environ, start_response)
+            return instead.get_wsgi_response(environ)
+        untouched = self.response is body  # else a hook has wrapped it, and may alter its length
         length = self.headers.get("Content-Length")
-        body.content_length = int(length) if length is not None else None
+        body.content_length = int(length) if length is not None and untouched else None
         body.coding = self.headers.get("Content-Encoding")
         self._prepare_source(environ)
         try:
             self._admit(environ)
             body.open()
         except BaseException as error:
-            answer = early_answer(error, environ)
-            if answer is None:
-                raise
-            return answer(environ, start_response)
+            return early_answer(error, environ).get_wsgi_response(environ)
         self._before_start()
-        start_response(self.status, list(self.get_wsgi_headers(environ).items()))
+        if not untouched:
+            return super().get_wsgi_response(environ)
+        return body, self.status, list(self.get_wsgi_headers(environ).items())
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        body, status, headers = self.get_wsgi_response(environ)
+        try:
+            start_response(status, headers)
+        except BaseException:  # a server that refuses the headers does not close what it was not given
+            close = getattr(body, "close", None)
+            if close is not None:
+                close()
+            raise
         return body
+
+
+def _check_items(items: object, what: str) -> None:
+    """Raise TypeError or ValueError for what cannot be the items of a stream, after closing it."""
+    try:
+        if _has_flask_context(items):
+            raise TypeError(
+                f"{what} are wrapped by stream_with_context(), which works on the request's own thread alone; give the"
+                " generator itself: it runs in a copy of the request's context already"
+            )
+        check_items(items, what)
+    except BaseException:
+        close_quietly(items)
+        raise
+
+
+def _has_flask_context(items: object) -> bool:
+    # Flask's wrapper is a generator that has entered the context of the request, in this thread, and leaves it with its
+    # last item: in any other context that is a ValueError.
+    frame = items.gi_frame if isinstance(items, GeneratorType) else None
+    return frame is not None and frame.f_globals.get("__name__") == "flask.helpers"
 
 
 @cache
@@ -293,40 +298,3 @@ def may_detach() -> bool:
     if environment not in ("auto", "threaded"):
         raise ValueError(f'STREAMKIT_DELIVERY is {environment!r}; it is "auto" or "threaded"')
     return environment == "auto"
-
-
-def allowance(max_rate: float | Limit | Sequence[Limit] | None) -> Allowance | None:
-    """What `max_rate` asks for. Raises TypeError or ValueError for numbers that are no rate."""
-    if max_rate is None:
-        return None
-    if isinstance(max_rate, (int, float)):
-        return Allowance(Rate(max_rate))
-    return Allowance(*max_rate) if isinstance(max_rate, Sequence) else Allowance(max_rate)
-
-
-def seconds(name: str, value: float | None) -> None:
-    """Check a parameter that is a time: a finite number of seconds above 0, or None for off."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is {value!r}; give seconds as a number, or None to switch it off")
-    if not value > 0 or math.isinf(value):
-        raise ValueError(f"{name} is {value!r}; give a number of seconds above 0, or None to switch it off")
-
-
-def whole(name: str, value: int | None) -> None:
-    """Check a parameter that is a size: a whole number above 0, or None for off."""
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; give a whole number, or None to switch it off")
-    if value <= 0:
-        raise ValueError(f"{name} is {value!r}; give a number above 0, or None to switch it off")
-
-
-def checked_headers(headers: Headers | None) -> list[tuple[str, str]]:
-    """The pairs of `headers`. Raises ValueError for what no server may be given (see `check_header`)."""
-    pairs = list(headers.items()) if isinstance(headers, Mapping) else list(headers or ())
-    for name, value in pairs:
-        check_header(name, value)
-    return pairs

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamkit.flow.framing import AbortedWhenBroken
-from streamkit.flow.writer import ChunkWriter
-from streamkit.responses.streamed import (
-    FLUSH_BYTES,
-    FLUSH_SECONDS,
-    StreamedResponse,
-    StreamOptions,
-)
+from streamkit.flow.writer import ChunkWriter, Writer
+from streamkit.responses.options import StreamOptions
+from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,9 +63,12 @@ class StreamingResponse(StreamedResponse):
         mimetype: str = "application/octet-stream",
         flush_bytes: int = 1,
         flush_seconds: float | None = None,
-        _write: Callable[[ChunkWriter], object] | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
+        if not isinstance(mimetype, str):
+            raise TypeError(f'mimetype is {mimetype!r}; give a text such as "text/plain"')
+        if "/" not in mimetype:
+            raise ValueError(f'mimetype is {mimetype!r}; give a type and a subtype, such as "text/plain"')
         text = mimetype.startswith("text/") or "charset=" in mimetype
         super().__init__(
             "stream",
@@ -81,8 +80,7 @@ class StreamingResponse(StreamedResponse):
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            **options,
-            write=_write,
+            options=options,
         )
         generated_headers(self)
         if mimetype == "application/octet-stream":
@@ -90,17 +88,26 @@ class StreamingResponse(StreamedResponse):
 
     @classmethod
     def from_writer(
-        cls, write: Callable[[ChunkWriter], object], *, flush_bytes: int = FLUSH_BYTES, **options: Any
+        cls,
+        write: Callable[[ChunkWriter], object],
+        *,
+        mimetype: str = "application/octet-stream",
+        flush_bytes: int = FLUSH_BYTES,
+        flush_seconds: float | None = FLUSH_SECONDS,
+        **options: Unpack[StreamOptions],
     ) -> StreamingResponse:
         """The chunks that `write(out)` writes to `out`, a binary file that cannot seek.
 
         `write` runs on a thread of its own, in a copy of the caller's context; `out.write` waits while the client
         is behind and raises ClientDisconnected when the stream has to stop. The stream is complete when `write`
         returns.
-        flush_bytes: writes are gathered to this size (default 64 KiB), or 0.5 s of age. Other options as above.
+        flush_bytes, flush_seconds: writes are gathered to this size (64 KiB) or age (0.5 s). The others as above.
+
+        Raises TypeError for what is no function of one parameter, and for a generator function.
         """
-        options.setdefault("flush_seconds", FLUSH_SECONDS)
-        return cls((), flush_bytes=flush_bytes, _write=write, **options)
+        return cls(
+            Writer(write), mimetype=mimetype, flush_bytes=flush_bytes, flush_seconds=flush_seconds, **options
+        )
 
 
 def generated_headers(response: StreamedResponse) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from streamkit.flow.zip_entries import ZipEntry, stored_length, zip_chunks
 from streamkit.formats.content_disposition import content_disposition
-from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse, StreamOptions
+from streamkit.responses.options import StreamOptions
+from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 from streamkit.responses.streaming import ChunkFraming, generated_headers
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class ZipResponse(StreamedResponse):
             wait_first=float("inf"),
             flush_bytes=flush_bytes,
             flush_seconds=flush_seconds,
-            **options,
+            options=options,
         )
         generated_headers(self)
         if length is not None:

@@ -83,6 +83,27 @@ def test_an_unhandled_error_before_the_first_row_is_flasks_500() -> None:
     assert b"secret" not in response.data
 
 
+def test_a_generator_that_flask_has_wrapped_is_refused_and_let_go() -> None:
+    own = flask.Flask(__name__)
+    messages: list[str] = []
+    popped: list[str] = []
+
+    @own.teardown_request
+    def teardown(error: BaseException | None) -> None:
+        popped.append("teardown")
+
+    @own.get("/")
+    def view() -> Any:
+        with pytest.raises(TypeError) as caught:
+            EventSourceResponse(flask.stream_with_context(item for item in ["a"]))
+        messages.append(str(caught.value))
+        return EventSourceResponse(item for item in [flask.request.path])
+
+    assert own.test_client().get("/").data == b":\ndata: /\n\n"
+    assert "give the generator itself" in messages[0]
+    assert popped == ["teardown"]
+
+
 def test_tuples_and_wrapped_bodies() -> None:
     """A view may return a status and headers beside the response, and a middleware may wrap what it iterates."""
     own = flask.Flask(__name__)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
 
@@ -16,8 +17,10 @@ from streamkit import (
     FLUSH,
     CSVResponse,
     EventSourceResponse,
+    Hub,
     JSONArrayResponse,
     JSONSeqResponse,
+    Limiter,
     NDJSONResponse,
     ServerSentEvent,
     StreamingResponse,
@@ -66,6 +69,13 @@ class Answer:
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: object = None) -> None:
         self.status = status
         self.headers = dict(headers)
+
+
+def body_of(response: Any, **environ: str) -> Any:
+    """The body that a framework with a response class of its own takes."""
+    body, status, _ = response.get_wsgi_response({"REQUEST_METHOD": "GET", **environ})
+    assert status.startswith("200 ")
+    return body
 
 
 def counted(items: Iterable[Any], closed: list[str]) -> Iterator[Any]:
@@ -263,17 +273,64 @@ def test_an_item_that_cannot_be_sent_fails_the_stream(kind: type[Any], wrong: ob
     eventually(lambda: closed == ["producer"])
 
 
+def function_of(value: object) -> Callable[[], object]:
+    return lambda: value
+
+
+async def asynchronous() -> None:
+    pass
+
+
+async def asynchronous_items() -> AsyncIterator[str]:
+    yield "text"
+
+
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize(
+    "wrong",
+    ["text", b"bytes", None, 7, {"a": 1}, ServerSentEvent("x"), asynchronous, asynchronous_items],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_no_stream_of_items_is_refused_where_it_is_given(kind: type[Any], wrong: object) -> None:
+    with pytest.raises(TypeError, match="cannot be"):
+        kind(wrong)
+
+
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("wrong", ["text", b"bytes", None, 7, {"a": 1}])
-def test_what_is_no_stream_of_items_is_refused_before_the_first_byte(kind: type[Any], wrong: object) -> None:
-    response = kind(wrong)
-    if kind is EventSourceResponse:
-        answer = Answer(response)
-        assert isinstance(answer.error, TypeError)
-        assert b"event: error" in answer.body
-    else:
-        with pytest.raises(TypeError):
-            response({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+def test_what_a_function_returns_is_refused_before_the_first_byte(kind: type[Any], wrong: object) -> None:
+    with pytest.raises(TypeError, match="returned by"):
+        kind(function_of(wrong))({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_asynchronous_generator_is_refused(kind: type[Any]) -> None:
+    with pytest.raises(TypeError, match="plain generator"):
+        kind(asynchronous_items())
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_generator_that_has_ended_is_refused(kind: type[Any]) -> None:
+    used = (item for item in [ITEMS[kind]])
+    list(used)
+    with pytest.raises(ValueError, match="has ended already; make a new one"):
+        kind(used)
+
+
+def test_a_hub_is_told_apart_from_its_events() -> None:
+    with Hub("memory://") as hub, pytest.raises(TypeError, match=r"hub\.subscribe\(topic\)"):
+        EventSourceResponse(hub)
+
+
+def test_a_wrong_option_is_refused_by_the_class_that_was_called() -> None:
+    with pytest.raises(
+        TypeError, match=r"^EventSourceResponse has no option 'hartbeat' \(did you mean heartbeat\?\)"
+    ):
+        EventSourceResponse([], hartbeat=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^CSVResponse has no option 'heartbeat'; it has header, "):
+        CSVResponse([], heartbeat=3)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^NDJSONResponse has no option 'content_type'"):
+        NDJSONResponse([], content_type="text/plain")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -295,10 +352,38 @@ def test_what_is_no_stream_of_items_is_refused_before_the_first_byte(kind: type[
         (StreamingResponse, {"headers": {"X-A": "b\r\nSet-Cookie: c"}}),
         (StreamingResponse, {"headers": {"Transfer-Encoding": "chunked"}}),
         (StreamingResponse, {"headers": {"Connection": "keep-alive"}}),
+        (StreamingResponse, {"mimetype": "text"}),
+        (StreamingResponse, {"mimetype": "text/plain\r\nX-A: b"}),
+        (StreamingResponse, {"status": 99}),
+        (StreamingResponse, {"status": "teapot"}),
+        (StreamingResponse, {"limit_key": "a"}),
     ],
 )
 def test_parameters_out_of_range_are_refused(kind: type[Any], parameters: dict[str, Any]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the message is the parameter's own
+        kind([], **parameters)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters"),
+    [
+        (EventSourceResponse, {"lifecycle": "yes"}),
+        (EventSourceResponse, {"complete": True}),
+        (EventSourceResponse, {"on_error": "sorry"}),
+        (CSVResponse, {"on_close": 3}),
+        (CSVResponse, {"limiter": 5}),
+        (CSVResponse, {"limiter": Limiter(1), "limit_key": 5}),
+        (CSVResponse, {"compress": "gzip"}),
+        (NDJSONResponse, {"max_rate": "1M"}),
+        (NDJSONResponse, {"max_rate": True}),
+        (NDJSONResponse, {"status": None}),
+        (NDJSONResponse, {"headers": ["X-A"]}),
+        (StreamingResponse, {"mimetype": None}),
+    ],
+)
+def test_parameters_of_another_type_are_refused(kind: type[Any], parameters: dict[str, Any]) -> None:
+    name = list(parameters)[-1]
+    with pytest.raises(TypeError, match=f"^{name} (is|has) "):
         kind([], **parameters)
 
 
@@ -519,6 +604,26 @@ class TestEvents:
         assert b'"message":"The stream failed."' in answer.body
         assert "on_error failed" in caplog.text
 
+    @pytest.mark.parametrize("words", [{"when": object()}, {"share": float("nan")}, ["a"], 7, b"bytes"])
+    def test_words_that_cannot_be_sent_tell_the_default(self, words: Any) -> None:
+        def work() -> Iterator[str]:
+            yield "step"
+            raise LookupError("secret")
+
+        answer = Answer(EventSourceResponse(work(), on_error=lambda error: words))
+        assert answer.body.endswith(
+            b'event: error\ndata: {"message":"The stream failed.","code":"stream_failed"}\n\n'
+        )
+        assert isinstance(answer.error, LookupError) or answer.error is None
+
+    def test_an_on_error_that_wants_to_leave_tells_the_default(self) -> None:
+        def work() -> Iterator[str]:
+            yield "step"
+            raise LookupError
+
+        answer = Answer(EventSourceResponse(work(), on_error=lambda error: sys.exit(1)))
+        assert b'"message":"The stream failed."' in answer.body
+
     def test_a_broken_token_stream_says_error_where_its_readers_look(self) -> None:
         def work() -> Iterator[str]:
             yield "{}"
@@ -600,3 +705,104 @@ def test_a_producer_that_is_never_silent_expires_too(kind: type[Any]) -> None:
             pass
     body.close()
     eventually(lambda: outcomes == ["expired"])
+
+
+class TestHooks:
+    """What a framework's hooks do to a response between the view and the server."""
+
+    @pytest.mark.parametrize("kind", ALL)
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_data_in_the_place_of_the_body(self, kind: type[Any], method: str) -> None:
+        closed: list[str] = []
+        response = kind(counted([ITEMS[kind]], closed), compress=True)
+        response.call_on_close(lambda: closed.append("callback"))
+        response.set_data(b"other")
+        answer = Answer(response, method, HTTP_ACCEPT_ENCODING="gzip")
+        assert answer.body == (b"other" if method == "GET" else b"")
+        assert answer.headers["Content-Length"] == "5"
+        assert "Content-Encoding" not in answer.headers
+        assert closed == ["callback"]  # the generator was never begun
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_a_body_that_was_read_is_sent_as_it_was_read(self, kind: type[Any]) -> None:
+        closed: list[str] = []
+        response = kind(counted([ITEMS[kind]], closed), compress=True)
+        data = response.get_data()
+        answer = Answer(response, HTTP_ACCEPT_ENCODING="gzip")
+        assert answer.body == data
+        assert "Content-Encoding" not in answer.headers
+        eventually(lambda: closed == ["producer"])
+
+    def test_a_wrapped_body_keeps_its_place_in_the_limiter(self) -> None:
+        limiter = Limiter(1)
+        first = wrapped(CSVResponse(endless_rows(), limiter=limiter))
+        body = body_of(first)
+        next(iter(body))
+        assert len(limiter) == 1
+        assert Answer(wrapped(CSVResponse([["a"]], limiter=limiter))).status.startswith("503 ")
+        body.close()
+        eventually(lambda: len(limiter) == 0)
+
+    def test_a_wrapped_body_resumes(self) -> None:
+        with Hub("memory://") as hub:
+            ids = [hub.publish("news", text) for text in ("one", "two", "three")]
+            body = body_of(
+                wrapped(EventSourceResponse(hub.subscribe("news"))),
+                HTTP_LAST_EVENT_ID=ids[0],
+                HTTP_ACCEPT="*/*",
+            )
+            received = b""
+            for chunk in body:
+                received += chunk
+                if b"three" in received:
+                    break
+            body.close()
+        assert b"data: two\n" in received
+        assert b"data: one\n" not in received
+
+    @pytest.mark.parametrize("kind", ROWS)
+    def test_a_wrapped_body_that_fails_at_once_raises_before_the_start(self, kind: type[Any]) -> None:
+        def rows() -> Iterator[object]:
+            raise LookupError
+            yield
+
+        with pytest.raises(LookupError):
+            wrapped(kind(rows()))({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_a_wrapped_body_that_nobody_iterates_is_closed(self, kind: type[Any]) -> None:
+        closed: list[str] = []
+        response = kind([ITEMS[kind]])
+        response.call_on_close(lambda: closed.append("callback"))
+        assert Answer(wrapped(response), "HEAD").body == b""
+        assert closed == ["callback"]
+
+    def test_a_server_that_refuses_the_headers(self) -> None:
+        closed: list[str] = []
+
+        def start_response(*_: object) -> None:
+            raise ValueError("no such header")
+
+        with pytest.raises(ValueError, match="no such header"):
+            CSVResponse(counted([["a"]], closed))({"REQUEST_METHOD": "GET"}, start_response)
+        assert closed == ["producer"]
+
+    def test_a_response_that_is_sent_twice_takes_one_place(self) -> None:
+        limiter = Limiter(1)
+        response = CSVResponse([["a"]], limiter=limiter)
+        assert Answer(response).body == b"a\r\n"
+        for _ in range(2):
+            with pytest.raises(StreamkitError, match="sent once"):
+                Answer(response)
+        assert len(limiter) == 0
+
+
+def wrapped(response: Any) -> Any:
+    """As by a hook that counts bytes."""
+    response.response = (chunk for chunk in response.response)
+    return response
+
+
+def endless_rows() -> Iterator[list[str]]:
+    while True:
+        yield ["x" * 1000]

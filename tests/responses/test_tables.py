@@ -16,7 +16,7 @@ import pytest
 
 from streamkit import CSVResponse, JSONArrayResponse, JSONSeqResponse, NDJSONResponse
 from tests.conftest import ROOT
-from tests.responses.test_streamed import Answer
+from tests.responses.test_streamed import Answer, body_of
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -118,9 +118,9 @@ def test_head_has_the_type_of_get_and_closes_the_cursor(connection: sqlite3.Conn
 
 
 def dropped(response: CSVResponse) -> None:
-    body = response.chunks({})
-    next(body)
-    body.close()  # type: ignore[attr-defined]
+    body = body_of(response)
+    next(iter(body))
+    body.close()
 
 
 ENDINGS: dict[str, Callable[[ServerCursor], object]] = {

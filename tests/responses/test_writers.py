@@ -13,7 +13,7 @@ import pytest
 
 from streamkit import StreamingResponse
 from streamkit.errors import ClientDisconnected
-from tests.responses.test_streamed import Answer
+from tests.responses.test_streamed import Answer, body_of
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -151,8 +151,8 @@ def test_a_writer_waits_for_its_client_and_is_told_when_it_left() -> None:
             told.set()
             raise
 
-    body = StreamingResponse.from_writer(write).chunks({})
-    assert next(body)
-    body.close()  # type: ignore[attr-defined]
+    body = body_of(StreamingResponse.from_writer(write))
+    assert next(iter(body))
+    body.close()
     assert told.wait(10)
     assert most[0] < 2_000_000  # it did not run ahead

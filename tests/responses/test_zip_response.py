@@ -15,7 +15,7 @@ import pytest
 
 from streamkit.errors import StreamkitError
 from streamkit.responses.zip_archive import ZipResponse
-from tests.responses.test_streamed import Answer
+from tests.responses.test_streamed import Answer, body_of
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
@@ -174,7 +174,7 @@ def test_a_file_that_changes_after_its_length_was_promised(file: Path, change: s
 def test_a_file_that_changes_while_it_is_sent(file: Path, change: int) -> None:
     size = 5_000_000
     os.truncate(file, size)
-    blocks = iter(ZipResponse([("file", file)]).chunks({}))
+    blocks = iter(body_of(ZipResponse([("file", file)])))
     first = next(blocks)
     os.truncate(file, size + change)
     if change > 0:  # sent as far as was promised
@@ -182,7 +182,7 @@ def test_a_file_that_changes_while_it_is_sent(file: Path, change: int) -> None:
     else:
         with pytest.raises(OSError, match="1 bytes shorter"):
             list(blocks)
-    blocks.close()  # type: ignore[attr-defined]
+    blocks.close()
 
 
 def test_a_fifo_does_not_hang(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_client_that_leaves_closes_the_data() -> None:
         finally:
             closed.set()
 
-    body = ZipResponse([("a", endless())]).chunks({})
-    assert next(body)
-    body.close()  # type: ignore[attr-defined]
+    body = body_of(ZipResponse([("a", endless())]))
+    assert next(iter(body))
+    body.close()
     assert closed.wait(10)
