@@ -23,6 +23,30 @@ from streamkit.flow.cursor_rows import cursor_rows, is_cursor
 
 T_co = TypeVar("T_co", covariant=True)
 
+
+class Fetches(Protocol):
+    """A DB-API cursor (PEP 249), also one that cannot be iterated."""
+
+    def fetchmany(self, size: int = ..., /) -> Any:
+        """Up to `size` rows."""
+        ...
+
+
+class Gets(Protocol):
+    """A queue: `queue.Queue`, `SimpleQueue`, that of multiprocessing."""
+
+    def get(self, block: bool = ..., timeout: float | None = ..., /) -> Any:
+        """The next item."""
+        ...
+
+    def get_nowait(self) -> Any:
+        """The next item, or queue.Empty."""
+        ...
+
+
+Items = Iterable[object] | Callable[[], object] | Fetches | Gets
+"""What a response may be given: see `open_source`. Some of it (text, mappings) is refused all the same."""
+
 # 64 KiB: the default of flush_bytes, so that one block is one chunk; also what a Linux pipe holds.
 BLOCK_BYTES: Final = 64 * 1024
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamkit.flow.cursor_rows import column_names, is_cursor
 from streamkit.flow.framing import AbortedWhenBroken
+from streamkit.flow.sources import Items
 from streamkit.flow.table_rows import TableRows
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_columns import Columns
@@ -44,7 +45,7 @@ class CSVResponse(StreamedResponse):
 
     def __init__(
         self,
-        rows: object,
+        rows: Items,
         *,
         header: Sequence[str] | bool | None = None,
         filename: str | None = None,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamkit.errors import StreamkitError
+from streamkit.flow.sources import Items
 from streamkit.formats.event_stream import HEARTBEAT, EventStreamEncoder, ServerSentEvent, retry_line
 from streamkit.formats.last_event_id import last_event_id
 from streamkit.responses.options import StreamOptions, function, seconds, switch
@@ -139,7 +140,7 @@ class EventSourceResponse(StreamedResponse):
 
     def __init__(
         self,
-        events: object,
+        events: Items,
         *,
         heartbeat: float | None = 15.0,
         retry: int | None = None,

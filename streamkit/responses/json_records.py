@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamkit.flow.cursor_rows import is_cursor
 from streamkit.flow.framing import AbortedWhenBroken
+from streamkit.flow.sources import Items
 from streamkit.formats.json_array import JSONArrayEncoder
 from streamkit.formats.json_lines import ClosingRecord, JSONSeqEncoder, NDJSONEncoder
 from streamkit.responses.options import StreamOptions
@@ -53,7 +54,7 @@ class _JSONResponse(StreamedResponse):
 
     def __init__(
         self,
-        items: object,
+        items: Items,
         *,
         dumps: Dumps | None = None,
         closing_record: ClosingRecord = False,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from streamkit.flow.framing import AbortedWhenBroken
+from streamkit.flow.sources import Items
 from streamkit.flow.writer import ChunkWriter, Writer
 from streamkit.responses.options import StreamOptions
 from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
@@ -58,7 +59,7 @@ class StreamingResponse(StreamedResponse):
 
     def __init__(
         self,
-        chunks: object,
+        chunks: Items,
         *,
         mimetype: str = "application/octet-stream",
         flush_bytes: int = 1,
