@@ -279,7 +279,6 @@ class _Download:
 
     def _begin(self, response: http.client.HTTPResponse, body: ResponseBody) -> None:
         """200: the whole file, from its first byte."""
-        size = response.length
         if not body.framed and not (self._allow_unknown_length or self._sha256):
             raise DownloadError(
                 f"{self._request} sends no length and no chunks, so a body that breaks off looks whole; give its "
@@ -287,7 +286,7 @@ class _Download:
                 200,
             )
         self._resumed_from = 0
-        self._note = Note(self._source, _validator(response.headers), size)
+        self._note = Note(self._source, _validator(response.headers), body.length)
         self._part.begin(self._note)
         self._check_size()
         for name in ("Repr-Digest", "Content-Digest"):

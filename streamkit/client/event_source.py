@@ -105,10 +105,11 @@ class EventSource:
 
     Iteration ends quietly after `close()`, after status 204, and where the retries are used up and the last connection
     ended cleanly. It raises, all of them kinds of `EventSourceError`: `StreamRefused` for any other status than 200,
-    `NotAnEventStream` for a wrong content type or an unknown coding, `RedirectFailed`, `CertificateRefused`,
-    `ProxyFailed`, and `ConnectionLost` where the retries are used up and the last connection failed; and `DecodeError`
-    for an event that is too large. After any of these it is over. The constructor raises `ValueError` or
-    `TypeError` for parameters out of range, and opens no connection: the first `next()` does.
+    `NotAnEventStream` for a wrong content type, an unknown coding or lengths that contradict each other (RFC 9112
+    section 6.3: the same server would answer so again), `RedirectFailed`, `CertificateRefused`, `ProxyFailed`, and
+    `ConnectionLost` where the retries are used up and the last connection failed; and `DecodeError` for an event that
+    is too large. After any of these it is over. The constructor raises `ValueError` or `TypeError` for parameters out
+    of range, and opens no connection: the first `next()` does.
 
     Answers in gzip and deflate are read, though not asked for: compression holds events back. One thread iterates;
     `close()` may be called from any.

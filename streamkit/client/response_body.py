@@ -3,7 +3,8 @@
 The law:
 
 - A body ends as its framing says: after its Content-Length, with its last chunk, or else with the connection. Whatever
-  breaks off before is `http.client.IncompleteRead`, and nothing is read past the end.
+  breaks off before is `http.client.IncompleteRead`, and nothing is read past the end. Framing that says two things, or
+  none that can be read, is refused before the first byte: any guess would take a piece of the body for all of it.
 - One call waits for the network at most until some bytes come, and gives what they hold: a stream has no time to lose.
 - What a few compressed bytes blow up to is given in pieces of 64 KiB, each when it is asked for, so a body that is a
   bomb costs the memory of one piece.
@@ -12,6 +13,7 @@ The law:
 from __future__ import annotations
 
 import http.client
+import re
 import zlib
 from typing import Final
 
@@ -21,17 +23,27 @@ from streamkit.errors import DecodeError
 READ_BYTES: Final = 65536
 """Bytes that one read asks for, and of one piece of a body that was compressed."""
 
+# `int` would take "1_0", "+5" and the digits of other scripts. 18 of them are less than 2**63.
+_LENGTH = re.compile("[0-9]{1,18}")
+
 
 class ResponseBody:
     """The bytes of one answer, from `response` whose head has been read. One thread reads it.
 
-    Raises `DecodeError` for a content coding other than gzip and deflate.
+    Raises `DecodeError` for a content coding other than gzip and deflate, for a Transfer-Encoding other than `chunked`,
+    and for a Content-Length that is no number or several different ones (RFC 9112 section 6.3).
     """
+
+    length: int | None
+    """Bytes of the body before its content coding is taken off; None where the head does not say."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self._response = response
-        self._rest = response.length  # what a Content-Length still promises
-        self._chunks = ChunkedBody() if response.chunked else None
+        self._chunks = ChunkedBody() if _is_chunked(response.headers) else None
+        self.length = _content_length(response.headers) if self._chunks is None else None
+        if response.length == 0 and (self._chunks is None or response.chunked):
+            self.length = 0  # 204, 304 and the answer to HEAD have no body, whatever their fields say
+        self._rest = self.length  # what is still to come of it
         coding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise DecodeError(f"the answer came with Content-Encoding {coding!r}, which was not asked for")
@@ -42,7 +54,7 @@ class ResponseBody:
     @property
     def framed(self) -> bool:
         """Whether the end of the body can be told from the end of the connection."""
-        return self._chunks is not None or self._rest is not None
+        return self._chunks is not None or self.length is not None
 
     def read(self) -> bytes:
         """Return the next bytes, of any number; `b""` is the end of the body.
@@ -83,6 +95,30 @@ class ResponseBody:
                 raise http.client.IncompleteRead(b"", self._rest)
             self._rest -= len(data)
         return data
+
+
+def _is_chunked(headers: http.client.HTTPMessage) -> bool:
+    """Tell whether the body comes in chunks. `HTTPResponse.chunked` is False for any coding that it does not know."""
+    fields = headers.get_all("Transfer-Encoding")
+    if fields is not None and [field.strip(" \t").lower() for field in fields] != ["chunked"]:
+        raise DecodeError(
+            f"the answer came with Transfer-Encoding {', '.join(fields)[:80]!a}; only chunked can be read"
+        )
+    return fields is not None
+
+
+def _content_length(headers: http.client.HTTPMessage) -> int | None:
+    """Return the Content-Length; the same number several times is one (RFC 9112 section 6.3, number 5)."""
+    fields = headers.get_all("Content-Length")
+    if fields is None:
+        return None
+    lengths = {length.strip(" \t") for field in fields for length in field.split(",")}
+    length = lengths.pop()
+    if lengths or not _LENGTH.fullmatch(length):
+        raise DecodeError(
+            f"the answer came with Content-Length {', '.join(fields)[:80]!a}, which is no length"
+        )
+    return int(length)
 
 
 class Inflate:

@@ -197,6 +197,52 @@ def test_a_body_of_unknown_length_needs_a_word(server: Server, tmp_path: Path) -
     assert download(url, tmp_path / "file", sha256=SHA256.upper(), timeout=10).verified
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (("Content-Length: 5", "Content-Length: 10"), "Content-Length '5, 10', which is no length"),
+        (("Content-Length: 0", "Content-Length: 10"), "Content-Length '0, 10', which is no length"),
+        (("Content-Length: 5, 10",), "no length"),
+        (("Content-Length: 10, 010",), "no length"),
+        (("Content-Length: 1_0",), "no length"),
+        (("Content-Length: +10",), "no length"),
+        (("Content-Length: -5",), "no length"),
+        (("Content-Length:",), "no length"),
+        (("Content-Length: " + "9" * 5000,), "no length"),
+        (("Transfer-Encoding: gzip, chunked", "Content-Length: 5"), "only chunked can be read"),
+        (("Transfer-Encoding: chunked", "Transfer-Encoding: gzip"), "only chunked can be read"),
+        (("Transfer-Encoding: chunked, chunked",), "only chunked can be read"),
+        (("Transfer-Encoding: identity", "Content-Length: 10"), "only chunked can be read"),
+        (("Transfer-Encoding:", "Content-Length: 10"), "only chunked can be read"),
+    ],
+)
+def test_framing_that_cannot_be_trusted_is_refused(
+    server: Server, tmp_path: Path, fields: tuple[str, ...], told: str
+) -> None:
+    """RFC 9112 section 6.3, numbers 4 and 5."""
+    url = server.start("\r\n".join(["HTTP/1.1 200 OK", *fields, "", "helloworld"]).encode())
+    with pytest.raises(DownloadError, match=told):
+        download(url, tmp_path / "file", timeout=10)
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("fields", "body"),
+    [
+        (("Content-Length: 5, 5",), b"hello"),
+        (("Content-Length: 5", "Content-Length: 5"), b"hello"),
+        (("Content-Length: 5 \t",), b"hello"),
+        (("Transfer-Encoding: Chunked ", "Content-Length: 0"), chunked(b"hello", b"")),
+    ],
+)
+def test_framing_that_says_one_thing_twice(
+    server: Server, tmp_path: Path, fields: tuple[str, ...], body: bytes
+) -> None:
+    """RFC 9112 section 6.3: equal lengths are one (5), and chunks override a length (3)."""
+    url = server.start("\r\n".join(["HTTP/1.1 200 OK", *fields, "", ""]).encode() + body)
+    assert download(url, tmp_path / "file", timeout=10).size == 5
+
+
 def test_wrong_bytes_are_removed(server: Server, tmp_path: Path) -> None:
     wrong = DATA[::-1]
     url = server.start(

@@ -113,6 +113,19 @@ def test_html_is_not_an_event_stream(server: Server) -> None:
         data_of(url)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [b"Content-Length: 9\r\nContent-Length: 18", b"Content-Length: 1_8", b"Transfer-Encoding: gzip, chunked"],
+)
+def test_framing_that_cannot_be_trusted_is_final(server: Server, field: bytes) -> None:
+    """A server writes the same head each time, so reconnecting is "known to be futile" (WHATWG HTML 9.2.2)."""
+    url = server.start(OK.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n\r\n") + b"data: 1\n\ndata: 2\n\n")
+    with pytest.raises(NotAnEventStream, match="cannot be read") as caught:
+        data_of(url, max_retries=None)
+    assert caught.value.status == 200
+    assert len(server.requests) == 1
+
+
 def test_redirects_have_their_own_error(server: Server) -> None:
     with pytest.raises(RedirectFailed):
         data_of(server.start(moved(302, "")))
