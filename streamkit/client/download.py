@@ -226,10 +226,11 @@ class _Download:
         if response.status == 206:
             if "Range" not in extra:
                 raise DownloadError(f"{request} answered 206, but no range was asked for", 206)
-            self._take_up(response)
+            end: int | None = self._take_up(response, body)
         else:
             self._begin(response, body)
-        self._read(body)
+            end = body.length
+        self._read(body, end)
 
     def _refused(self, request: HTTPRequest, response: http.client.HTTPResponse) -> None:
         message = f"{request} answered {response.status} {ascii(response.reason)[1:-1]}"
@@ -246,36 +247,49 @@ class _Download:
     def _already_whole(self, response: http.client.HTTPResponse) -> None:
         """416: with `If-Range` it means that the file is the same, and has no byte after those that are here."""
         found = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != self._part.size:
-            self._start_over()
-            raise _TryAgain("the part is longer than the file")
-        self._digests = _digests(response.headers.get_all("Repr-Digest"), 0)
-
-    def _take_up(self, response: http.client.HTTPResponse) -> None:
-        """206: see that it is the rest of what is here, by position, length and validator."""
         note = self._note
-        found = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        size = None if found is None or found[3] == "*" else int(found[3])
-        etag = response.headers.get("ETag")
         if (
             note is None
             or found is None
             or int(found[1]) != self._part.size
-            or (size is not None and int(found[2]) != size - 1)
-            or (note.size is not None and size is not None and size != note.size)
-            or (
-                etag is not None
-                and note.validator is not None
-                and '"' in note.validator
-                and etag != note.validator
-            )
+            or note.size not in (None, self._part.size)
+            or _is_of_another(note, response.headers)
         ):
             self._start_over()
-            raise _TryAgain("the server answered with another part than was asked for")
-        self._note = Note(note.source, note.validator, size if note.size is None else note.size)
-        self._check_size()
+            raise _TryAgain("the part is not the beginning of the file")
         self._digests = _digests(response.headers.get_all("Repr-Digest"), 0)
-        self._digests += _digests(response.headers.get_all("Content-Digest"), self._part.size)
+
+    def _take_up(self, response: http.client.HTTPResponse, body: ResponseBody) -> int:
+        """206: see that it is the rest of what is here, by position, length and validator; return where it ends."""
+        note, headers = self._note, response.headers
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if note is None or note.validator is None or found is None:
+            raise self._another_part()
+        start, end = int(found[1]), int(found[2]) + 1
+        told = None if found[3] == "*" else int(found[3])
+        size = note.size if told is None else told
+        if (
+            start != self._part.size
+            or end <= start
+            or (size is not None and end != size)
+            or (note.size is not None and size != note.size)
+            or (body.length is not None and body.length != end - start)
+            # "*" is a length that the server did not know (RFC 9110 section 14.4): more may follow the range.
+            or (size is None and self._sha256 is None)
+            # Section 15.3.7 demands the ETag that a 200 would have; Last-Modified it should leave out.
+            or (note.validator.startswith('"') and "ETag" not in headers)
+            or _is_of_another(note, headers)
+        ):
+            raise self._another_part()
+        self._note = Note(note.source, note.validator, size)
+        self._check_size()
+        self._digests = _digests(headers.get_all("Repr-Digest"), 0)
+        self._digests += _digests(headers.get_all("Content-Digest"), self._part.size)
+        return end
+
+    def _another_part(self) -> _TryAgain:
+        self._start_over()
+        return _TryAgain("the server answered with another part than was asked for")
 
     def _begin(self, response: http.client.HTTPResponse, body: ResponseBody) -> None:
         """200: the whole file, from its first byte."""
@@ -300,8 +314,8 @@ class _Download:
         if self._max_bytes is not None and known > self._max_bytes:
             raise DownloadError(f"{self._request} has {known} bytes or more; max_bytes is {self._max_bytes}")
 
-    def _read(self, body: ResponseBody) -> None:
-        """Write down what comes."""
+    def _read(self, body: ResponseBody, end: int | None) -> None:
+        """Write down what comes, up to byte `end` of the file; None where only the framing tells its end."""
         total = None if self._note is None else self._note.size
         self._report(total)
         while True:
@@ -324,10 +338,11 @@ class _Download:
                 ) from error
             self._check_size()
             self._report(total)
-        if total is not None and self._part.size != total:
-            if self._part.size > total:
+        if end is not None and self._part.size != end:
+            message = f"the body ended after {self._part.size} of {end} bytes"
+            if self._part.size > end:
                 self._start_over()
-            raise _TryAgain(f"the body ended after {self._part.size} of {total} bytes")
+            raise _TryAgain(message)
 
     def _report(self, total: int | None) -> None:
         if self._progress is not None:
@@ -360,6 +375,18 @@ def _validator(headers: http.client.HTTPMessage) -> str | None:
     if modified is not None and answered is not None and answered - modified >= 1:
         return headers["Last-Modified"].strip()
     return None
+
+
+def _is_of_another(note: Note, headers: http.client.HTTPMessage) -> bool:
+    """Tell whether an answer has another validator than the bytes that are here (RFC 9110 section 15.3.7.3).
+
+    Looked at is the field that theirs came from; one that is missing says nothing.
+    """
+    validator = note.validator or ""
+    if validator.startswith('"'):
+        return bool(headers.get("ETag", validator).strip() != validator)
+    modified = headers.get("Last-Modified", validator)
+    return parse_http_date(modified) != parse_http_date(validator)
 
 
 def _digests(values: list[str] | None, start: int) -> list[tuple[str, bytes, int]]:

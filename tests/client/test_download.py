@@ -36,15 +36,16 @@ def ok(data: bytes = DATA, *headers: str, etag: str | None = '"one"', sent: int 
 
 
 def rest(
-    start: int, data: bytes = DATA, *headers: str, etag: str = '"one"', sent: int | None = None
+    start: int, data: bytes = DATA, *headers: str, etag: str | None = '"one"', sent: int | None = None
 ) -> bytes:
     head = [
         "HTTP/1.1 206 Partial Content",
         f"Content-Range: bytes {start}-{len(data) - 1}/{len(data)}",
         f"Content-Length: {len(data) - start}",
-        f"ETag: {etag}",
         *headers,
     ]
+    if etag is not None:
+        head.append(f"ETag: {etag}")
     return "\r\n".join([*head, "", ""]).encode() + data[start:][:sent]
 
 
@@ -104,19 +105,98 @@ def test_it_resumes_what_an_earlier_call_left(server: Server, tmp_path: Path) ->
     [
         ok(DATA[::-1], etag='"two"'),  # If-Range did its work
         rest(1000, DATA[::-1], etag='"two"'),  # it did not
+        rest(1000, DATA[::-1], etag='W/"one"'),
+        rest(1000, DATA[::-1], etag=None),  # which is against RFC 9110 section 15.3.7
         rest(900, DATA[::-1]),  # another range than asked for
         rest(1000, DATA[::-1] + b"longer"),
         b"HTTP/1.1 206 Partial Content\r\nContent-Type: multipart/byteranges; boundary=x\r\n\r\n",
         b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */10\r\n\r\n",
         b"HTTP/1.1 416 Range Not Satisfiable\r\n\r\n",
     ],
-    ids=["200", "etag", "position", "length", "multipart", "shorter", "416 without size"],
+    ids=["200", "etag", "weak", "no etag", "position", "length", "multipart", "shorter", "416 without size"],
 )
 def test_a_file_that_changed_starts_over(server: Server, tmp_path: Path, second: bytes) -> None:
     url = server.start(ok(sent=1000), second, ok(DATA[::-1], etag='"two"'))
     download(url, tmp_path / "file", timeout=10)
     assert (tmp_path / "file").read_bytes() == DATA[::-1]
     assert all(ranged == (None, None) for ranged in ranges(server)[2:])
+
+
+FRIDAY = "Last-Modified: Fri, 20 Nov 2026 10:00:00 GMT"
+SATURDAY = "Last-Modified: Sat, 21 Nov 2026 11:00:00 GMT"
+DATE = "Date: Sat, 21 Nov 2026 14:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("field", "same"),
+    [
+        ((SATURDAY,), False),
+        (("Last-Modified: yesterday",), False),
+        ((FRIDAY,), True),
+        (("Last-Modified: Friday, 20-Nov-26 10:00:00 GMT",), True),
+        ((), True),  # RFC 9110 section 15.3.7: an answer to If-Range should leave it out
+    ],
+)
+def test_a_date_that_changed_starts_over(
+    server: Server, tmp_path: Path, field: tuple[str, ...], same: bool
+) -> None:
+    """RFC 9110 section 15.3.7.3. The server does not look at If-Range."""
+    changed = DATA[:1000] + DATA[1000:][::-1]
+    first = ok(DATA, FRIDAY, DATE, etag=None, sent=1000)
+    url = server.start(
+        first, rest(1000, changed, *field, etag=None), ok(DATA[::-1], SATURDAY, DATE, etag=None)
+    )
+    download(url, tmp_path / "file", timeout=10)
+    assert (tmp_path / "file").read_bytes() == (changed if same else DATA[::-1])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["Content-Range: bytes 5-9/*"],
+        ["Content-Range: bytes 5-9/*", "Content-Length: 5"],
+        ["Content-Range: bytes 5-7/*", "Content-Length: 3"],
+        ["Content-Range: bytes 5-7/*", "Transfer-Encoding: chunked"],
+        ["Content-Range: bytes 5-9/10", "Content-Length: 3"],
+        ["Content-Range: bytes 5-4/10", "Content-Length: 0"],
+    ],
+)
+def test_a_range_that_tells_no_end_starts_over(server: Server, tmp_path: Path, fields: list[str]) -> None:
+    """RFC 9110 section 14.4: `*` is a length that the server did not know, so more may follow what it sent."""
+    head = b'HTTP/1.1 200 OK\r\nETag: "c"\r\nTransfer-Encoding: chunked\r\n\r\n'
+    body = chunked(b"OLD", b"") if fields[-1].endswith("chunked") else b"OLD"
+    part = "\r\n".join(["HTTP/1.1 206 Partial Content", 'ETag: "c"', *fields, "", ""]).encode() + body
+    url = server.start(head + chunked(b"OLDOL"), part, head + chunked(b"OLDOLDOLDO", b""))
+    download(url, tmp_path / "file", timeout=10)
+    assert (tmp_path / "file").read_bytes() == b"OLDOLDOLDO"
+    assert ranges(server) == [(None, None), ("bytes=5-", '"c"'), (None, None)]
+
+
+def test_a_range_that_breaks_off_is_taken_up_again(server: Server, tmp_path: Path) -> None:
+    """Without a length of its own and of the whole; the digest says when it is whole."""
+    data = b"OLDOLDOLDO"
+    head = b'HTTP/1.1 200 OK\r\nETag: "c"\r\nTransfer-Encoding: chunked\r\n\r\n'
+    url = server.start(
+        head + chunked(b"OLDOL"),
+        b'HTTP/1.1 206 Partial Content\r\nETag: "c"\r\nContent-Range: bytes 5-9/*\r\n\r\nDOL',
+        b'HTTP/1.1 206 Partial Content\r\nETag: "c"\r\nContent-Range: bytes 8-9/*\r\n\r\nDO',
+    )
+    done = download(url, tmp_path / "file", sha256=hashlib.sha256(data).hexdigest(), timeout=10)
+    assert done.verified
+    assert (tmp_path / "file").read_bytes() == data
+    assert [ranged for ranged, _ in ranges(server)] == [None, "bytes=5-", "bytes=8-"]
+
+
+@pytest.mark.parametrize("etag", ['"c"', '"d"'])
+def test_a_416_is_compared_with_what_is_known(server: Server, tmp_path: Path, etag: str) -> None:
+    """The file is now as long as the part, on a server that does not look at If-Range."""
+    first = ok(DATA, etag='"c"', sent=1000)
+    if etag == '"d"':
+        first = b'HTTP/1.1 200 OK\r\nETag: "c"\r\nTransfer-Encoding: chunked\r\n\r\n' + chunked(DATA[:1000])
+    none = b"HTTP/1.1 416 Nothing\r\nETag: %b\r\nContent-Range: bytes */1000\r\n\r\n" % etag.encode()
+    url = server.start(first, none, ok(DATA[::-1][:1000], etag='"d"'))
+    download(url, tmp_path / "file", timeout=10)
+    assert (tmp_path / "file").read_bytes() == DATA[::-1][:1000]
 
 
 def test_the_part_of_another_url_is_not_used(server: Server, tmp_path: Path) -> None:
