@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from streamkit.cli.arguments import without_secrets
 from streamkit.cli.failures import CommandFailed
+from streamkit.client.response_head import FinalResponse
 from streamkit.errors import DecodeError
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.formats.event_stream_decoder import EventStreamDecoder
@@ -92,6 +93,7 @@ def look(
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
+    connection.response_class = FinalResponse
     seen = Look(url)
     try:
         _connect(connection, url)

@@ -34,6 +34,7 @@ MAX_EVENT_BYTES: Final = 1024 * 1024
 _READ_BYTES: Final = 65536
 
 _SENT = re.compile(r'"sent": ?([0-9]{9,11}(?:\.[0-9]+)?)', re.ASCII)
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}(?![0-9])")  # RFC 9110 section 15.2; 101 is final
 _NUMBER = re.compile(r"(.*?)([0-9]{1,18})", re.ASCII | re.DOTALL)
 
 
@@ -208,6 +209,8 @@ class Crowd:
         """Take more of the head; what follows it, once it is complete and says that a stream begins."""
         member.head += data
         head, end, rest = member.head.partition(b"\r\n\r\n")
+        while end and _INTERIM.match(head):
+            head, end, rest = rest.partition(b"\r\n\r\n")
         if not end:
             if len(member.head) > MAX_HEAD_BYTES:
                 self._end(member, "a head without an end")

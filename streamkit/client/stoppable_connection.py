@@ -14,6 +14,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 
+from streamkit.client.response_head import FinalResponse
 from streamkit.errors import ProxyFailed
 
 
@@ -74,6 +75,8 @@ class StoppableConnection(http.client.HTTPConnection):
     `through` is the host and port of a proxy to connect to instead. With a `context` the proxy is asked for a tunnel
     by CONNECT with `tunnel_headers` (RFC 9110 section 9.3.6), so that it sees nothing of what is said.
     """
+
+    response_class = FinalResponse
 
     def __init__(
         self,
@@ -154,7 +157,7 @@ class StoppableConnection(http.client.HTTPConnection):
         lines += [f"{name}: {value}" for name, value in self._tunnel_headers.items()]
         self.sock.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
         # The server behind the tunnel waits for our greeting, so nothing is read here that belongs to it.
-        answer = http.client.HTTPResponse(self.sock, method="CONNECT")
+        answer = FinalResponse(self.sock, method="CONNECT")
         try:
             answer.begin()
         finally:

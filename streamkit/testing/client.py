@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final
 from urllib.parse import urlsplit
 
+from streamkit.client.response_head import FinalResponse
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.formats.event_stream_decoder import EventStreamDecoder
 
@@ -109,7 +110,7 @@ class Client:
         self._socket = socket.create_connection(self._address, timeout=self._timeout)
         try:
             self._socket.sendall(head.encode() + b"\r\n" + body)
-            self._response = http.client.HTTPResponse(self._socket, method=method)
+            self._response = FinalResponse(self._socket, method=method)
             self._response.begin()
             self._left_to_read = None if self._response.chunked else self._response.length
         except BaseException:

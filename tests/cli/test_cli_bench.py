@@ -75,6 +75,7 @@ WIRE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
         (WIRE + b"id: a-1\ndata: x\n\nid: a-2\ndata: x\n\nid: b-1\ndata: x\n\n", {"lost": 0, "repeated": 0}),
         (WIRE + b"id: 2\ndata: x\n\nid: 2\ndata: x\n\n", {"lost": 0, "repeated": 1}),
         (WIRE + b"data: x\n\n", {"lost": None}),
+        (b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" * 2 + WIRE + b"data: x\n\n", {"events": 1}),
         (WIRE, {"events": 0, "ended_early": {"closed by the server": 1}}),
     ],
 )
@@ -88,6 +89,7 @@ def test_ids(capsys: pytest.CaptureFixture[str], answer: bytes, expected: dict[s
     [
         (b"HTTP/1.1 503 No\r\n\r\n", "1x status 503"),
         (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<h1>", "1x not an event stream, but text/html"),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + WIRE, "1x status 101"),
         (b"nonsense", "1x closed by the server"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000, "1x a head without an end"),
     ],

@@ -210,6 +210,25 @@ def test_what_the_other_side_says_does_not_reach_the_terminal(capsys: pytest.Cap
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_interim_answers_are_not_the_answer() -> None:
+    """RFC 9110 section 15.2."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as peer:
+                peer.recv(65536)
+                peer.sendall(
+                    b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n"
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: x\n\n"
+                )
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        seen = look(f"http://127.0.0.1:{listener.getsockname()[1]}/", 10)
+        thread.join()
+    assert (seen.status, seen.header("Link"), len(seen.events)) == (200, "", 1)
+
+
 def test_a_server_that_hangs_up(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=lambda: listener.accept()[0].close())

@@ -224,6 +224,15 @@ def test_a_client_used_in_the_wrong_order() -> None:
             Client(url)
 
 
+def test_a_client_skips_interim_answers() -> None:
+    """RFC 9110 section 15.2."""
+    with OneAnswer(
+        b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"
+    ) as client:
+        assert client.open("/").read_all() == b"x"
+        assert (client.status, client.headers["Link"]) == (200, None)
+
+
 class OneAnswer:
     """A client of a server that gives one answer and closes."""
 
