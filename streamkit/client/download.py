@@ -76,7 +76,7 @@ def download(
     auth: tuple[str, str] | None = None,
     sha256: str | None = None,
     max_bytes: int | None = None,
-    timeout: float | None = 60,  # seconds without a byte; None waits for ever
+    timeout: float | None = 60,  # seconds without a byte, and for each step of opening; None waits for ever
     max_retries: int | None = 5,
     allow_unknown_length: bool = False,
     ssl_context: ssl.SSLContext | None = None,

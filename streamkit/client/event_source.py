@@ -86,9 +86,10 @@ class EventSource:
       changing call behind a POST, give `max_retries=0`. `headers` is copied; `Accept` and `Cache-Control` are added
       where it does not name them. `body` is bytes, or text that is sent as UTF-8.
     - `last_event_id`: where to resume; the first request sends it. None or `""` starts without.
-    - `timeout`: seconds without a byte (a heartbeat is one) until the connection counts as lost, and seconds that a
-      connection may take to open. Default 60: four heartbeats of 15 s. None waits for ever, and then never notices
-      a server that has vanished without a word.
+    - `timeout`: seconds without a byte (a heartbeat is one) until the connection counts as lost. As long may each step
+      of opening one take, however its bytes drip: to connect to an address, to shake hands with a proxy and by TLS, to
+      send the request, and to hear the whole head of the answer. Default 60: four heartbeats of 15 s. None waits for
+      ever, and then never notices a server that has vanished without a word.
     - `auth`: user name and password, for basic authentication (RFC 7617). Like any `Authorization` and `Cookie` header
       they are not sent on to another server that a redirect leads to.
     - `ssl_context`: whom to trust, and with which certificate to answer. None trusts what the system trusts.

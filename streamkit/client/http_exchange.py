@@ -31,7 +31,8 @@ EXCERPT_SECONDS: Final = 5.0
 class HTTPExchange:
     """Sends a request, follows redirects, and reads the answer.
 
-    - `timeout`: seconds to connect, and seconds without a byte from then on; None waits for ever.
+    - `timeout`: seconds for each step up to the end of the head, and seconds without a byte from then on; None waits
+      for ever.
     - `context`: for TLS; None verifies against the certificates of the system.
     - `proxy`: see `proxy_for`.
     """

@@ -1,13 +1,16 @@
 """The head of an answer: status line and fields, after the interim answers that may come before them.
 
-The law: a head is bounded in bytes, with all that comes before it. It is read line by line off the stream
-that the body is then read from, so no byte behind it is lost.
+The law: a head is bounded, with all that comes before it: in bytes, and in the time that the socket has for one of its
+reads, however few bytes arrive at a time. It is taken off the stream that the body is then read from, so no byte behind
+it is lost.
 """
 
 from __future__ import annotations
 
 import http.client
 import io
+import socket
+from time import monotonic
 from typing import Final
 
 MAX_HEAD_BYTES: Final = 300 * 1024
@@ -19,13 +22,20 @@ class FinalResponse(http.client.HTTPResponse):
 
     RFC 9110 section 15.2: a client must be able to take one or more of them before the final one; `http.client` knows
     100 alone. 101 is final, as it ends the talk in HTTP. Raises `http.client.HTTPException` for a head beyond
-    `MAX_HEAD_BYTES`, and what `HTTPResponse` raises.
+    `MAX_HEAD_BYTES`, `TimeoutError` for one that is not there within the time-out of the socket, and what
+    `HTTPResponse` raises.
     """
+
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
+        self._socket = sock
 
     def begin(self) -> None:
         """Read the head. Called by `getresponse`, or once by who made this object."""
-        stream = self.fp
-        self.fp = _Head(stream)  # type: ignore[assignment]  # it has what begin() calls
+        stream, seconds = self.fp, self._socket.gettimeout()
+        self.fp = _Head(stream, self._socket)  # type: ignore[assignment]  # it has what begin() calls
         try:
             super().begin()
             while 100 <= self.status < 200 and self.status != 101:
@@ -34,21 +44,43 @@ class FinalResponse(http.client.HTTPResponse):
         finally:
             if self.fp is not None:  # it is where what came is no HTTP: closed, and to be closed no more
                 self.fp = stream
+            self._socket.settimeout(seconds)
 
 
 class _Head:
     """The lines of a head, off the stream that goes on with the body."""
 
-    def __init__(self, stream: io.BufferedReader) -> None:
+    def __init__(self, stream: io.BufferedReader, sock: socket.socket) -> None:
         self._stream = stream
-        self._left = MAX_HEAD_BYTES
+        self._socket = sock
+        self._bytes_left = MAX_HEAD_BYTES
+        self._seconds = sock.gettimeout()
+        self._until = None if self._seconds is None else monotonic() + self._seconds
 
     def readline(self, limit: int) -> bytes:
-        line = self._stream.readline(min(limit, self._left + 1))
-        self._left -= len(line)
-        if self._left < 0:
+        line = bytearray()
+        while len(line) < limit and not line.endswith(b"\n"):
+            arrived = self._peek()
+            if not arrived:
+                break
+            size = arrived.find(b"\n") + 1 or len(arrived)
+            line += self._stream.read(min(size, limit - len(line)))
+        self._bytes_left -= len(line)
+        if self._bytes_left < 0:
             raise http.client.HTTPException(f"the head of the answer has more than {MAX_HEAD_BYTES} bytes")
-        return line
+        return bytes(line)
+
+    def _peek(self) -> bytes:
+        """Return what has arrived, after one read at most: `readline` of the stream would grant each its own time."""
+        try:
+            if self._until is not None:
+                left = self._until - monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                self._socket.settimeout(left)
+            return self._stream.peek(1)
+        except TimeoutError:
+            raise TimeoutError(f"the head of the answer did not come within {self._seconds} s") from None
 
     def close(self) -> None:
         self._stream.close()

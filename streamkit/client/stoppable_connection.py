@@ -84,7 +84,7 @@ class StoppableConnection(http.client.HTTPConnection):
         port: int,
         *,
         stop: StopSignal,
-        timeout: float | None,  # seconds to open, then without a byte; None waits for ever
+        timeout: float | None,  # seconds for each step of opening, then without a byte; None waits for ever
         context: ssl.SSLContext | None = None,
         through: tuple[str, int] | None = None,
         tunnel_headers: Mapping[str, str] | None = None,

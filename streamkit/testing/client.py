@@ -34,8 +34,8 @@ class Client:
         missed = client.resume().take(1)
     ```
 
-    timeout: seconds for the connection and for each read; then TimeoutError. After `open`, `.status` and `.headers` are
-    those of the answer. Raises ValueError for a `url` that is not plain http.
+    timeout: seconds for the connection, for the head and for each read; then TimeoutError. After `open`, `.status` and
+    `.headers` are those of the answer. Raises ValueError for a `url` that is not plain http.
     """
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:

@@ -155,11 +155,12 @@ def test_no_server(host: str) -> None:
 
 
 def test_one_byte_at_a_time_resets_the_time_out(server: Server) -> None:
-    wire = OK + "data: é\n\n".encode()
+    wire = "".join(f":{number}\n" for number in range(20)).encode() + "data: é\n\n".encode()
     pause = threading.Event()
 
     def trickle(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(OK)
         for number in range(len(wire)):
             connection.sendall(wire[number : number + 1])
             pause.wait(0.02)  # longer than the time-out in all

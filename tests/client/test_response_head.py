@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,46 @@ def test_a_head_without_end_is_cut(server: Server, piece: bytes) -> None:
         data_of(server.start(endless))
     server.stop()
     assert sent[0] < 50_000_000
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_a_head_that_drips_is_a_lost_connection(
+    server: Server, secure_server: Server, certificate: Path, secure: bool
+) -> None:
+    left = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for byte in OK[:-2] + b"X: y\r\n" * 200:
+                connection.sendall(bytes([byte]))
+                if left.wait(0.05):  # 60 s in all
+                    return
+        except OSError:
+            left.set()
+
+    context = ssl.create_default_context(cafile=str(certificate / "certificate.pem"))
+    url = (secure_server if secure else server).start(drip)
+    start = time.monotonic()
+    try:
+        with pytest.raises(ConnectionLost, match=r"did not come within 0\.5 s") as caught:
+            data_of(url, timeout=0.5, ssl_context=context)
+    finally:
+        left.set()
+    assert isinstance(caught.value.__cause__, TimeoutError)
+    assert time.monotonic() - start < 10
+
+
+def test_a_slow_head_leaves_the_body_its_time(server: Server) -> None:
+    """What the head has used up of the time-out is not missing to the reads after it."""
+
+    def answer(connection: socket.socket) -> None:
+        for seconds, piece in ((1.2, OK[:20]), (0.1, OK[20:]), (1.2, b"data: x\n\n")):
+            pause.wait(seconds)
+            connection.sendall(piece)
+
+    pause = threading.Event()
+    assert data_of(server.start(answer), timeout=2) == ["x"]
 
 
 def test_the_largest_head(server: Server) -> None:
