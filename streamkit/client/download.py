@@ -15,7 +15,6 @@ import binascii
 import errno
 import http.client
 import logging
-import math
 import random
 import re
 import ssl
@@ -29,6 +28,7 @@ from typing import Final
 
 from streamkit.client.http_exchange import HTTPExchange
 from streamkit.client.http_request import HTTPRequest, new_request
+from streamkit.client.parameters import check_callback, check_connection, check_limit
 from streamkit.client.partial_file import Note, PartialFile
 from streamkit.client.proxies import FROM_ENVIRONMENT
 from streamkit.client.response_body import ResponseBody
@@ -105,15 +105,20 @@ def download(
 
     For one thread and one file; two downloads into one path exclude each other, also between processes.
     """
-    if timeout is not None and not 0 < timeout < math.inf:
-        raise ValueError(f"timeout must be seconds above 0, or None to wait for ever, not {timeout!r}")
-    if max_retries is not None and max_retries < 0:
-        raise ValueError(f"max_retries must be 0 or more, or None for no limit, not {max_retries!r}")
-    if max_bytes is not None and max_bytes < 1:
-        raise ValueError(f"max_bytes must be at least 1, or None for no limit, not {max_bytes!r}")
+    check_connection(timeout, ssl_context, proxy)
+    check_limit("max_retries", max_retries, 0)
+    check_limit("max_bytes", max_bytes, 1)
+    check_callback("progress", progress, "the bytes that are there and those of the whole")
+    if not isinstance(sha256, (str, type(None))):
+        raise TypeError(f"sha256 must be str, 64 hexadecimal digits, or None, not {type(sha256).__name__}")
     if sha256 is not None and not re.fullmatch("[0-9A-Fa-f]{64}", sha256):
-        raise ValueError(f"sha256 must be 64 hexadecimal digits, not {sha256!r}")
-    for name in headers or {}:
+        raise ValueError(f"sha256 must be 64 hexadecimal digits, not {sha256!r:.80}")
+    if not isinstance(allow_unknown_length, bool):
+        raise TypeError(f"allow_unknown_length must be True or False, not {allow_unknown_length!r:.80}")
+    if not isinstance(path, (str, PathLike)):
+        raise TypeError(f"path must be str or a path, such as 'folder/file', not {type(path).__name__}")
+    request = new_request(url, "GET", headers, None, auth)
+    for name in request.headers:
         if name.lower() in ("range", "if-range", "accept-encoding"):
             raise ValueError(f"the header {name!r} belongs to download itself: it asks for what is missing")
     target = Path(path)
@@ -123,7 +128,6 @@ def download(
         )
     stop = StopSignal()
     exchange = HTTPExchange(stop, timeout=timeout, context=ssl_context, proxy=proxy)
-    request = new_request(url, "GET", headers, None, auth)
     part = PartialFile(target)
     try:
         expected = None if sha256 is None else bytes.fromhex(sha256)

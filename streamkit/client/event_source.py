@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import http.client
 import logging
-import math
 import random
 import ssl
 import threading
@@ -25,7 +24,8 @@ from types import TracebackType
 from typing import Final, TypeVar
 
 from streamkit.client.http_exchange import HTTPExchange
-from streamkit.client.http_request import HTTPRequest, new_request
+from streamkit.client.http_request import HTTPRequest, named_once, new_request
+from streamkit.client.parameters import check_callback, check_connection, check_limit
 from streamkit.client.proxies import FROM_ENVIRONMENT, checked_proxy
 from streamkit.client.response_body import ResponseBody
 from streamkit.client.retry_after import retry_after_seconds
@@ -83,8 +83,9 @@ class EventSource:
 
     - `url`: `http` or `https`. A user name and password in it are sent as basic authentication, as `auth` is.
     - `method`, `headers`, `body`: of every request. A reconnection **repeats the method and the body**: with a paid or
-      changing call behind a POST, give `max_retries=0`. `headers` is copied; `Accept` and `Cache-Control` are added
-      where it does not name them. `body` is bytes, or text that is sent as UTF-8.
+      changing call behind a POST, give `max_retries=0`. `headers` is a mapping and copied; of a name that is to be sent
+      with several values join them with a comma (RFC 9110 section 5.3). `Accept` and `Cache-Control` are added where it
+      does not name them. `body` is bytes, or text that is sent as UTF-8.
     - `last_event_id`: where to resume; the first request sends it. None or `""` starts without.
     - `timeout`: seconds without a byte (a heartbeat is one) until the connection counts as lost. As long may each step
       of opening one take, however its bytes drip: to connect to an address, to shake hands with a proxy and by TLS, to
@@ -133,21 +134,28 @@ class EventSource:
         on_open: Callable[[Opened], object] | None = None,
         on_retry: Callable[[Retry], object] | None = None,
     ) -> None:
-        if timeout is not None and not 0 < timeout < math.inf:
-            raise ValueError(f"timeout must be seconds above 0, or None to wait for ever, not {timeout!r}")
-        if max_retries is not None and max_retries < 0:
-            raise ValueError(f"max_retries must be 0 or more, or None for no limit, not {max_retries!r}")
+        check_connection(timeout, ssl_context, proxy)
+        check_limit("max_retries", max_retries, 0)
+        check_limit("max_event_bytes", max_event_bytes, 1)
+        check_callback("on_open", on_open, "an Opened")
+        check_callback("on_retry", on_retry, "a Retry")
         if body is not None and not isinstance(body, (bytes, str)):
             raise TypeError(f"body must be bytes or str, to be sent again, not {type(body).__name__}")
-        own_headers = dict(headers or {})
+        own_headers = named_once(headers)
         for name in [name for name in own_headers if name.lower() == "last-event-id"]:
             named = own_headers.pop(name)
             last_event_id = named if last_event_id is None else last_event_id
-        # An id is checked as an event that carries it would be.
-        self._last_event_id = ServerSentEvent("", id=last_event_id or "").id or ""
-        self._request = new_request(
-            url, method, own_headers, body.encode() if isinstance(body, str) else body, auth
-        )
+        try:  # an id is checked as an event that carries it would be
+            self._last_event_id = ServerSentEvent("", id=last_event_id).id or ""
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"last_event_id cannot be resumed from: {error}") from None
+        try:
+            sent = body.encode() if isinstance(body, str) else body
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"body must be text that UTF-8 can hold, or bytes; it has a lone surrogate at index {error.start}"
+            ) from None
+        self._request = new_request(url, method, own_headers, sent, auth)
         if proxy not in (None, FROM_ENVIRONMENT):
             checked_proxy(proxy)
         self._max_retries = max_retries

@@ -17,6 +17,9 @@ from streamkit.errors import RedirectFailed
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 """The redirect statuses of the Fetch standard (section 2.2.3)."""
 
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_NOT_IN_VALUES = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # section 5.5
+
 _OF_ONE_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
 _OF_A_BODY = frozenset(
     {"content-encoding", "content-language", "content-location", "content-type", "content-length"}
@@ -98,14 +101,32 @@ def new_request(
     """Return the request that the parameters of a call describe.
 
     `auth` is user and password; those of the URL are taken out of it. Raises `ValueError` for a URL that is none of
-    `http` or `https`, and for credentials that are given twice or cannot be sent; `TypeError` for `auth` of
-    another kind.
+    `http` or `https`, for a method and headers that HTTP cannot carry, and for credentials that are given twice or
+    cannot be sent; `TypeError` for anything of another kind.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"url must be str, such as 'http://host/path', not {type(url).__name__}")
+    if not isinstance(method, str):
+        raise TypeError(f"method must be str, such as 'GET' or 'POST', not {type(method).__name__}")
+    if not _TOKEN.fullmatch(method):
+        raise ValueError(
+            f"method must be one word, such as 'GET' or 'POST' (RFC 9110 section 9.1), not {method!r:.80}"
+        )
     parts, credentials = split_credentials(checked_url(url))
-    headers = dict(headers or {})
+    headers = named_once(headers)
+    for name, value in headers.items():
+        wrong = _NOT_IN_VALUES.search(value)
+        if wrong is not None:  # the value itself may be a secret
+            raise ValueError(
+                f"headers has {name!r} with {wrong[0]!a} at index {wrong.start()} of its value, which HTTP cannot "
+                "carry (RFC 9110 section 5.5); strip control characters, and encode what is not Latin-1"
+            )
     if auth is not None:
         if not (isinstance(auth, tuple) and len(auth) == 2 and all(isinstance(part, str) for part in auth)):
-            raise TypeError("auth must be a tuple of user name and password, both str")
+            given = type(auth).__name__
+            if isinstance(auth, tuple):
+                given = f"a tuple of ({', '.join(type(part).__name__ for part in auth)})"
+            raise TypeError(f"auth must be a tuple of user name and password, both str, not {given}")
         if credentials is not None:
             raise ValueError("credentials are given twice, in the URL and as auth; give them once")
         credentials = auth
@@ -118,15 +139,56 @@ def new_request(
     return HTTPRequest(parts, method, headers, body)
 
 
+def named_once(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Return a copy of `headers`, in which each name stands once, in whatever case.
+
+    Of two values for one name one would get lost on the way, so that is a `ValueError`, as is a name that is no token;
+    `TypeError` for what is no mapping of `str` to `str`.
+    """
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping):
+        raise TypeError(
+            f"headers must be a mapping of names to values, such as a dict, not {type(headers).__name__}"
+        )
+    found: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for name, value in headers.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(
+                f"headers has {name!r:.80} with a value of type {type(value).__name__}; names and values must be str"
+            )
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(
+                f"headers has the name {name!r:.80}, which is no token (RFC 9110 section 5.6.2); use letters, digits "
+                "and hyphens, without a colon or a space"
+            )
+        other = names.setdefault(name.lower(), name)
+        if name in found or other != name:
+            raise ValueError(
+                f"headers has {other!r} and {name!r}, which are one header; give it once, with its values joined by a "
+                "comma (RFC 9110 section 5.3)"
+            )
+        found[name] = value
+    return found
+
+
 def checked_url(url: str) -> SplitResult:
     """Return the parts of an `http` or `https` URL without its fragment. Raises `ValueError` for any other."""
-    parts = urlsplit(url)
+    shown = re.sub(r"//[^/?#]*@", "//", url.partition("?")[0])  # without what may be secret
+    advice = "give http://host/path or https://host/path"
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # whose text may show the password
+        raise ValueError(f"{shown!a} is not a URL that can be read, its host is none; {advice}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        shown = re.sub(r"//[^/?#]*@", "//", url.partition("?")[0])  # without what may be secret
+        raise ValueError(f"{shown!a} is not a URL that can be read; {advice}")
+    try:
+        _ = parts.port
+    except ValueError:
         raise ValueError(
-            f"{shown!a} is not a URL that can be read; give http://host/path or https://host/path"
-        )
-    _ = parts.port  # raises ValueError where it is no port
+            f"{shown!a} is not a URL that can be read: its port must be a number from 0 to 65535"
+        ) from None
     try:
         parts.hostname.encode("idna")
         if not parts.hostname.isprintable() or " " in parts.hostname:

@@ -466,6 +466,7 @@ def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path) -> None:
         (lambda path: download("http://x/", path, max_retries=-1), ValueError),
         (lambda path: download("http://x/", path, max_bytes=0), ValueError),
         (lambda path: download("http://x/", path, headers={"RANGE": "bytes=0-"}), ValueError),
+        (lambda path: download("http://x/", path, headers={"A": "1", "a": "2"}), ValueError),
         (lambda path: download("http://x/", path.parent), IsADirectoryError),
         (lambda path: download("http://x/", path / "no" / "folder"), FileNotFoundError),
     ],
@@ -475,4 +476,30 @@ def test_parameters_that_are_refused(
 ) -> None:
     with pytest.raises(error):
         call(tmp_path / "file")
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"url": None}, "url must be str.* not NoneType"),
+        ({"path": None}, "path must be str or a path.* not NoneType"),
+        ({"path": b"file"}, "path must be str or a path.* not bytes"),
+        ({"headers": [("A", "1")]}, "headers must be a mapping .* not list"),
+        ({"auth": "u:p"}, "auth must be a tuple .* not str"),
+        ({"sha256": b"0" * 64}, "sha256 must be str, 64 hexadecimal digits.* not bytes"),
+        ({"max_bytes": "1"}, "max_bytes must be a whole number of at least 1.* not '1'"),
+        ({"timeout": "1"}, "timeout must be seconds .* not '1'"),
+        ({"max_retries": 0.5}, "max_retries must be a whole number of at least 0.* not 0.5"),
+        ({"allow_unknown_length": "no"}, "allow_unknown_length must be True or False, not 'no'"),
+        ({"ssl_context": 1}, "ssl_context must be an ssl.SSLContext.* not int"),
+        ({"proxy": 1}, "proxy must be 'environment'.* not int"),
+        ({"progress": 1}, "progress must be a function .* not 1"),
+    ],
+)
+def test_a_parameter_of_another_kind_is_told_by_its_name(
+    tmp_path: Path, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        download(**{"url": "http://127.0.0.1/", "path": tmp_path / "file", **options})  # type: ignore[arg-type]
     assert left(tmp_path) == set()

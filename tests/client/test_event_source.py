@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -443,11 +445,73 @@ def test_a_body_that_cannot_be_sent_again_is_refused() -> None:
         EventSource("http://127.0.0.1/", method="POST", body=iter([b"x"]))  # type: ignore[arg-type]
 
 
-def test_a_header_that_cannot_be_sent_is_an_error_and_not_retried(server: Server) -> None:
-    with EventSource(server.start(b""), headers={"X": "a\r\nInjected: b"}) as source:
-        with pytest.raises(ValueError, match="Invalid header value"):
-            next(source)
-        assert list(source) == []
+class MultipleItems(Mapping[str, str]):
+    """As the header collections of some frameworks are: a mapping whose items name one header twice."""
+
+    def __getitem__(self, name: str) -> str:
+        return "1"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["X", "X"])
+
+    def __len__(self) -> int:
+        return 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"url": None}, TypeError, "url must be str.* not NoneType"),
+        ({"url": b"http://x"}, TypeError, "url must be str.* not bytes"),
+        ({"url": "http://x:y/"}, ValueError, "'http://x:y/' is not a URL .* its port must be a number"),
+        ({"url": "http://u:secret@a[b/"}, ValueError, "'http://a\\[b/' is not a URL .* give http://host/path"),
+        ({"method": "PO ST"}, ValueError, "method must be one word, such as 'GET'.* not 'PO ST'"),
+        ({"method": ""}, ValueError, "method must be one word"),
+        ({"method": None}, TypeError, "method must be str.* not NoneType"),
+        ({"headers": [("A", "1"), ("A", "2")]}, TypeError, "headers must be a mapping .* not list"),
+        ({"headers": {"Cookie": "a", "cookie": "b"}}, ValueError, "'Cookie' and 'cookie'.*joined by a comma"),
+        ({"headers": MultipleItems()}, ValueError, "'X' and 'X'"),
+        ({"headers": {"last-event-id": "a", "Last-Event-ID": "b"}}, ValueError, "which are one header"),
+        ({"headers": {"A": 1}}, TypeError, "headers has 'A' with a value of type int"),
+        ({"headers": {b"A": "1"}}, TypeError, "headers has b'A'"),
+        ({"headers": {"A:": "1"}}, ValueError, "headers has the name 'A:', which is no token"),
+        ({"headers": {"A": "secret\n"}}, ValueError, r"headers has 'A' with '\\n' at index 6"),
+        ({"headers": {"A": "a\r\nInjected: b"}}, ValueError, "headers has 'A' with"),
+        ({"headers": {"A": "€"}}, ValueError, r"headers has 'A' with '\\u20ac' at index 0"),
+        ({"body": 5}, TypeError, "body must be bytes or str.* not int"),
+        ({"body": "\ud800"}, ValueError, "body must be text that UTF-8 can hold"),
+        ({"last_event_id": b"5"}, TypeError, "last_event_id .* must be str.* not bytes"),
+        ({"last_event_id": "a\nb"}, ValueError, "last_event_id .* line break"),
+        ({"timeout": "5"}, TypeError, "timeout must be seconds .* not '5'"),
+        ({"timeout": True}, TypeError, "timeout must be seconds .* not True"),
+        ({"timeout": 3e6}, ValueError, "timeout must be seconds .* at most 2147483.* not 3000000.0"),
+        ({"timeout": 10**400}, ValueError, "timeout must be seconds"),
+        ({"max_retries": "5"}, TypeError, "max_retries must be a whole number of at least 0.* not '5'"),
+        ({"max_retries": 1.5}, TypeError, "max_retries must be a whole number.* not 1.5"),
+        ({"max_event_bytes": "1"}, TypeError, "max_event_bytes must be a whole number of at least 1.* not '1'"),
+        ({"auth": ["u", "secret"]}, TypeError, "auth must be a tuple .* not list"),
+        ({"auth": ("secret", 5)}, TypeError, r"auth must be a tuple .* not a tuple of \(str, int\)"),
+        ({"ssl_context": "ca.pem"}, TypeError, "ssl_context must be an ssl.SSLContext.* not str"),
+        ({"proxy": 3}, TypeError, "proxy must be 'environment', the URL of a proxy, or None.* not int"),
+        ({"on_open": 3}, TypeError, "on_open must be a function that takes an Opened.* not 3"),
+        ({"on_retry": "x"}, TypeError, "on_retry must be a function that takes a Retry.* not 'x'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_parameter_is_told_by_its_name(
+    options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        EventSource(**{"url": "http://127.0.0.1/", **options})  # type: ignore[arg-type]
+    assert type(caught.value) is error
+    assert "secret" not in str(caught.value)
+
+
+def test_what_parameters_may_be(server: Server) -> None:
+    headers = types.MappingProxyType({"X": "1,\t2", "Last-Event-ID": "…"})
+    events_of(server.start(GONE), headers=headers, method="QUERY", max_retries=1, max_event_bytes=1)
+    line, sent, _ = server.requests[0]
+    assert line.startswith("QUERY ")
+    assert (sent["x"], sent["last-event-id"]) == ("1,\t2", "…")
 
 
 # TLS.
