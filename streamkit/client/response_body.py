@@ -44,7 +44,7 @@ class ResponseBody:
         if response.length == 0 and (self._chunks is None or response.chunked):
             self.length = 0  # 204, 304 and the answer to HEAD have no body, whatever their fields say
         self._rest = self.length  # what is still to come of it
-        coding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        coding = ", ".join(response.headers.get_all("Content-Encoding", ["identity"])).strip().lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
             raise DecodeError(f"the answer came with Content-Encoding {coding!r}, which was not asked for")
         self._inflate = (

@@ -237,6 +237,11 @@ def test_codings(server: Server, coding: str, pack: type[bytes], chunks: bool) -
     assert server.requests[0][1]["accept-encoding"] == "identity"
 
 
+def test_a_second_coding_is_not_overlooked(server: Server) -> None:
+    with pytest.raises(NotAnEventStream, match="Content-Encoding 'identity, gzip'"):
+        data_of(server.start(coded("identity\r\nContent-Encoding: gzip", gzip.compress(b"data: x\n\n"))))
+
+
 def test_a_compressed_event_comes_when_it_was_flushed(server: Server) -> None:
     machine = zlib.compressobj(wbits=31)
     flushed = machine.compress(b"data: " + b"x" * 65536 + b"\n\n") + machine.flush(zlib.Z_SYNC_FLUSH)
