@@ -172,6 +172,14 @@ class EventSource:
         self._exchange = HTTPExchange(self._stop, timeout=timeout, context=ssl_context, proxy=proxy)
         self._reading = threading.Lock()  # held by the thread that owns the connection
 
+    def __repr__(self) -> str:
+        """One line for logs: the URL without credentials and query, the state, and the beginning of the last id."""
+        state = "open" if self._body is not None else "not connected"
+        if self._over or self._stop.given:
+            state = "closed"
+        url = str(self._request).partition(" ")[2]
+        return f"<EventSource {url} {state}, last_event_id={self._last_event_id[:80]!a}>"
+
     @property
     def url(self) -> str:
         """The URL that every connection begins with, without user name and password."""

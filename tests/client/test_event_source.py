@@ -410,6 +410,20 @@ def test_leaving_the_with_block_by_an_error_closes(server: Server) -> None:
     assert not source._exchange.is_open
 
 
+def test_what_it_shows_of_itself(server: Server) -> None:
+    where = f"<EventSource http://127.0.0.1:{server.port}/events"
+    url = server.start(server.hold(OK + "id: ü1\ndata: x\n\n".encode())).replace("//", "//user:secret@")
+    source = EventSource(url + "?token=secret#secret", headers={"X-Key": "secret"}, body="secret", timeout=10)
+    assert repr(source) == f"{where} not connected, last_event_id=''>"
+    next(source)
+    assert repr(source) == f"{where} open, last_event_id='\\xfc1'>"
+    source.close()
+    assert repr(source) == f"{where} closed, last_event_id='\\xfc1'>"
+    long = EventSource("http://x/\n%0A", last_event_id="i" * 100_000)
+    assert len(repr(long)) < 200
+    assert "\n" not in repr(long)
+
+
 # Parameters.
 
 
