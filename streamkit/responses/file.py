@@ -76,10 +76,11 @@ class FileResponse(StreamedResponse):
         the stream is complete when it says no. No length, no ranges, no validators.
     options: see StreamOptions.
 
-    Preconditions decide before ranges: 304 and 412 come first. A file that shrinks while it is sent ends as an abort,
-    one that grows is sent as long as was promised, one that is replaced or deleted as it was. Raises FileNotFoundError,
-    PermissionError, IsADirectoryError (for a path without `directory`, and for a directory that is not there);
-    ValueError for what is no regular file, and for parameters that do not go together.
+    Preconditions decide before ranges: 304 and 412 come first. A body that a hook has read (`get_data`) or replaced is
+    sent whole, whatever range was asked for. A file that shrinks while it is sent ends as an abort, one that grows is
+    sent as long as was promised, one that is replaced or deleted as it was. Raises FileNotFoundError, PermissionError,
+    IsADirectoryError (for a path without `directory`, and for a directory that is not there); ValueError for what is no
+    regular file, and for parameters that do not go together.
     """
 
     def __init__(
@@ -258,21 +259,27 @@ class FileResponse(StreamedResponse):
             del self.headers["Content-Encoding"]
             self._describe()
 
-    def _decide(self, method: str, request: _RequestFields) -> None:
+    def _decide(self, method: str, environ: Mapping[str, Any]) -> None:
         """The status, the pieces and their headers for this request."""
-        if self._precompressed:
+        read = isinstance(
+            self.response, (list, tuple)
+        )  # by a hook, which may have put other bytes in their place
+        request = _RequestFields({**environ, "HTTP_RANGE": None} if read else environ)
+        if self._precompressed and not read:
             self._choose_variant(method, request)
         content_type = self.headers.get("Content-Type") or "application/octet-stream"
         file = Representation(
-            self._parts.source.size,
+            sum(map(len, self.iter_encoded())) if read else self._parts.source.size,
             content_type,
             self._etag,
             self._modified,
             exact_dates=not self._precompressed,
         )
         answer = file_answer(method, request, file)
-        if answer.status in (200, 206):
+        if answer.status in (200, 206) and not read:
             self._add_digest(request)
+        if read and not answer.pieces:
+            self.response = []
         self.status_code = answer.status
         self._parts.pieces = answer.pieces
         for name in answer.without:
@@ -305,7 +312,7 @@ class FileResponse(StreamedResponse):
         method = str(environ.get("REQUEST_METHOD", "GET"))
         if self.status_code == 200 and not self._follows:
             try:
-                self._decide(method, _RequestFields(environ))
+                self._decide(method, environ)
             except BaseException as error:  # reading for a digest failed
                 self.close()
                 return early_answer(error, environ).get_wsgi_response(environ)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 flask = pytest.importorskip("flask")
 
-from streamkit import CSVResponse, EventSourceResponse, NDJSONResponse, StreamingResponse  # noqa: E402
+from streamkit import (  # noqa: E402
+    CSVResponse,
+    EventSourceResponse,
+    FileResponse,
+    NDJSONResponse,
+    StreamingResponse,
+)
 from tests.apps.flask_app import app  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -122,6 +130,60 @@ def test_tuples_and_wrapped_bodies() -> None:
     made = client.get("/tuple")
     assert (made.status_code, made.data, made.headers["X-More"]) == (201, b"made", "1")
     assert client.get("/wrapped").data == b"1\n2\n"
+
+
+@pytest.mark.parametrize(
+    ("hook", "body"),
+    [
+        (lambda response: response.get_data(), b"0123456789" * 10),
+        (lambda response: response.freeze(), b"0123456789" * 10),
+        (lambda response: response.set_data(response.get_data() + b"more"), b"0123456789" * 10 + b"more"),
+    ],
+    ids=["read", "frozen", "replaced"],
+)
+def test_a_hook_that_reads_a_file_gets_it_sent_whole(tmp_path: Path, hook: Any, body: bytes) -> None:
+    path = tmp_path / "digits.txt"
+    path.write_bytes(b"0123456789" * 10)
+    os.utime(path, (1e9, 1e9))
+    own = flask.Flask(__name__)
+
+    @own.get("/")
+    def view() -> Any:
+        return FileResponse(path, precompressed=True)
+
+    @own.after_request
+    def after(response: Any) -> Any:
+        hook(response)
+        return response
+
+    client = own.test_client()
+    plain = client.get("/")
+    for headers in ({}, {"Range": "bytes=40-49"}, {"Range": "bytes=0-1,5-6"}, {"Range": "bytes=5000-"}):
+        answer = client.get("/", headers=headers)
+        assert (answer.status_code, answer.data) == (200, body)
+        assert answer.headers["Content-Length"] == str(len(body))
+        assert "Content-Range" not in answer.headers
+    assert client.head("/").headers["Content-Length"] == str(len(body))
+    assert client.get("/", headers={"If-None-Match": plain.headers["ETag"]}).status_code == 304
+    refused = client.get("/", headers={"If-Match": '"other"'})
+    assert (refused.status_code, refused.data, refused.headers["Content-Length"]) == (412, b"", "0")
+
+
+def test_a_hook_that_wraps_a_file_sees_the_range(tmp_path: Path) -> None:
+    path = tmp_path / "letters.txt"
+    path.write_bytes(b"abcdefghij" * 10)
+    own = flask.Flask(__name__)
+
+    @own.get("/")
+    def view() -> Any:
+        response = FileResponse(path)
+        response.response = (chunk.upper() for chunk in response.iter_encoded())
+        return response
+
+    answer = own.test_client().get("/", headers={"Range": "bytes=43-46"})
+    assert (answer.status_code, answer.data) == (206, b"DEFG")
+    assert answer.headers["Content-Range"] == "bytes 43-46/100"
+    assert answer.headers["Content-Length"] == "4"
 
 
 def test_teardown_does_not_take_the_connection_from_the_stream() -> None:
