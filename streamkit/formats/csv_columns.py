@@ -91,7 +91,21 @@ class ColumnSelection:
             raise TypeError(
                 f"row {number} is {type(row).__name__}, whose cells have names; select columns by name, not by position"
             )
+        self._refuse_ambiguous(column_names(row) or (), number)
         return self._from_mapping() if isinstance(row, Mapping) else self._from_dataclass(row, number)
+
+    def _refuse_ambiguous(self, names: tuple[Any, ...], number: int) -> None:
+        """Raise ValueError where a name stands for two columns: a row that goes by name has the cell of one only."""
+        where = f"row {number}"
+        if self._selected is None:
+            names = self._keys
+            where = "the header" if self._header_given else "the cursor" if self._sources else where
+        for name in self._keys:
+            if names.count(name) > 1:
+                raise ValueError(
+                    f"{where} has {names.count(name)} columns of the name {name!r}, and rows that go by name have one "
+                    "cell for both; name them apart (in SQL with AS), or give rows that are tuples"
+                )
 
     def as_it_is(self, row: Any, number: int) -> Sequence[object]:
         """A row without names whose cells are written as they stand."""
@@ -189,10 +203,6 @@ class ColumnSelection:
             raise ValueError(
                 f"row {number} has {unknown[0]!r}, which is no column; the columns are {columns}: name all of them "
                 "in `header`, or leave out the others with `columns`"
-            )
-        if len(set(columns)) != len(columns):
-            raise ValueError(
-                f"the header names a column twice, {columns}; rows with names need each name once"
             )
 
 

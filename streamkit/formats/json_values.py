@@ -12,7 +12,7 @@ import enum
 import json
 import json.encoder
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import isfinite
 
 
@@ -29,8 +29,8 @@ def json_default(value: object) -> object:
     | any other mapping | an object |
     | `Enum` member | its `.value` |
 
-    Raises `TypeError` for any other type, and `ValueError` for a `Decimal` that is NaN or infinite.
-    Safe from any thread.
+    Raises `TypeError` for any other type, and `ValueError` for a `Decimal` that is NaN or infinite, and for a row
+    with two columns of one name. Safe from any thread.
     """
     if isinstance(value, enum.Enum):
         return value.value
@@ -48,17 +48,34 @@ def json_default(value: object) -> object:
     if isinstance(value, uuid.UUID):
         return str(value)
     if isinstance(value, Mapping):
-        return dict(value)
+        return _object(value, value.items())
     named = getattr(value, "_mapping", None)  # SQLAlchemy's Row
     if isinstance(named, Mapping):
-        return dict(named)
+        return _object(named, named.items())
     keys = getattr(value, "keys", None)
-    if callable(keys) and hasattr(value, "__getitem__"):  # sqlite3.Row
-        return {key: value[key] for key in keys()}
+    if callable(keys) and hasattr(value, "__getitem__"):
+        names = list(keys())
+        # sqlite3.Row is a sequence, and takes `ID` for `id` when it is asked by name.
+        values = value if isinstance(value, Sequence) else [value[name] for name in names]
+        return _object(names, zip(names, values, strict=True))
     raise TypeError(
         f"a {type(value).__qualname__} cannot be sent as JSON: {_shortened(value)}; turn it into a str, int, "
         "float, bool, None, list, dict, dataclass, date, time, Decimal, UUID or Enum first"
     )
+
+
+def _object(names: Collection[object], pairs: Iterable[tuple[object, object]]) -> dict[object, object]:
+    """The pairs as a dict. Raises ValueError where two have one name, of which a reader would see the last."""
+    fields = dict(pairs)
+    if len(fields) != len(names):
+        listed = list(names)
+        for name in fields:
+            if listed.count(name) > 1:
+                raise ValueError(
+                    f"a row has {listed.count(name)} columns of the name {name!r}, and a JSON object one place for "
+                    "them; name them apart (in SQL with AS), or send rows that are tuples"
+                )
+    return fields
 
 
 def _make_encoder() -> Callable[[object], str]:

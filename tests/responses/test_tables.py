@@ -191,6 +191,18 @@ class TestSQLAlchemy:
         body = Answer(NDJSONResponse(database(SELECT.format(2)).mappings())).body
         assert body == b'{"id":1,"name":"row 1"}\n{"id":2,"name":"row 2"}\n'
 
+    def test_two_columns_of_one_name(self, database: Any) -> None:
+        query = "select 1 as id, 2 as id"
+        assert Answer(CSVResponse(database(query))).body == b"id,id\r\n1,2\r\n"
+        for rows in (database(query).mappings(), database(query).mappings().all()):
+            with pytest.raises(ValueError, match="has 2 columns of the name 'id'"):
+                Answer(CSVResponse(rows))
+        with pytest.raises(ValueError, match="row 1 has 2 columns of the name 'id'"):
+            Answer(CSVResponse(database(query).mappings().all(), columns=["id"]))
+        for rows in (database(query), database(query).mappings()):
+            with pytest.raises(ValueError, match="record 1: a row has 2 columns of the name 'id'"):
+                Answer(NDJSONResponse(rows))
+
     def test_a_result_that_has_no_rows(self, database: Any) -> None:
         with pytest.raises(Exception, match=r"does not return rows|no result set"):
             Answer(CSVResponse(database("create table t (a)")))
@@ -205,6 +217,14 @@ def test_rows_of_sqlite_as_records(connection: sqlite3.Connection) -> None:
     connection.row_factory = sqlite3.Row
     answer = Answer(NDJSONResponse(connection.execute(SELECT.format(2))))
     assert answer.body == b'{"id":1,"name":"row 1"}\n{"id":2,"name":"row 2"}\n'
+
+
+def test_records_of_sqlite_with_two_columns_of_one_name(connection: sqlite3.Connection) -> None:
+    connection.row_factory = sqlite3.Row
+    with pytest.raises(ValueError, match="record 1: a row has 2 columns of the name 'id'"):
+        Answer(NDJSONResponse(connection.execute("select 1 as id, 2 as id")))
+    # By name, sqlite3.Row would give the first of these twice.
+    assert Answer(NDJSONResponse(connection.execute("select 1 as id, 2 as ID"))).body == b'{"id":1,"ID":2}\n'
 
 
 @pytest.mark.parametrize("kind", [NDJSONResponse, JSONSeqResponse, JSONArrayResponse])
