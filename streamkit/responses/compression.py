@@ -4,10 +4,12 @@ The law of this file:
 
 - `compress=True` says that the content may be compressed; the request decides whether it is. So the answer depends on
   Accept-Encoding, and says so (`Vary`, section 12.5.5), also where nothing was compressed.
-- Left alone: a 206, whose ranges count the bytes of one coding; what has a coding already; what forbids to be changed
-  (`no-transform`, section 7.7, of either side); what a digest was made for (RFC 9530).
+- Left alone: a 206, whose ranges count the bytes of one coding; 412 and 416, which say nothing; what has a coding
+  already; what forbids to be changed (`no-transform`, section 7.7, of either side); what a digest was made for (RFC
+  9530).
 - What was true of the bytes before is taken back: Content-Length goes, a strong tag becomes a weak one (section
-  8.8.3.3: a strong one would name two different byte sequences), and ranges cannot be asked for.
+  8.8.3.3: a strong one would name two different byte sequences), and ranges cannot be asked for. A 304 says of the tag
+  and of ranges what the 200 would say (section 15.4.5).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from streamkit.formats.accept_encoding import choose_coding
 from streamkit.formats.content_codings import available_codings
 
 __all__ = ["negotiate"]
+
+_LEFT_ALONE = (204, 205, 206, 412, 416)
 
 _CODED_OR_DIGESTED = (
     "Content-Encoding",
@@ -40,7 +44,7 @@ def negotiate(headers: Any, environ: Mapping[str, Any], status: int) -> str | No
     as for GET.
     """
     _vary(headers)
-    if status < 200 or status in (204, 205, 206, 304) or any(name in headers for name in _CODED_OR_DIGESTED):
+    if status < 200 or status in _LEFT_ALONE or any(name in headers for name in _CODED_OR_DIGESTED):
         return None
     directives = [*_members(headers, "Cache-Control"), *_split(environ.get("HTTP_CACHE_CONTROL", ""))]
     if "no-transform" in (directive.lower() for directive in directives):
@@ -48,13 +52,15 @@ def negotiate(headers: Any, environ: Mapping[str, Any], status: int) -> str | No
     coding = choose_coding(environ.get("HTTP_ACCEPT_ENCODING"), available_codings())
     if coding is None:
         return None
-    headers["Content-Encoding"] = coding
-    del headers["Content-Length"]  # nothing happens where there is none
     if "Accept-Ranges" in headers:
         headers["Accept-Ranges"] = "none"
     tag = headers.get("ETag")
     if tag is not None and not tag.startswith("W/"):
         headers["ETag"] = f"W/{tag}"
+    if status == 304:
+        return None
+    headers["Content-Encoding"] = coding
+    del headers["Content-Length"]  # nothing happens where there is none
     return coding
 
 

@@ -289,6 +289,10 @@ class FileResponse(StreamedResponse):
         if answer.length is not None:
             self.headers["Content-Length"] = str(answer.length)
 
+    def _choose_coding(self, environ: Mapping[str, Any]) -> None:
+        if self._coding is None:  # a variant has one, and so has the tag of its 304, which does not name it
+            super()._choose_coding(environ)
+
     def _add_digest(self, request: _RequestFields) -> None:
         known = self._digests if isinstance(self._digests, Mapping) and self._coding is None else {}
         available = known or (() if isinstance(self._digests, Mapping) else self._digests)

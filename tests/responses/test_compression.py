@@ -42,13 +42,21 @@ def test_a_weak_tag_stays(make: Callable[..., Any]) -> None:
     assert headers["ETag"] == 'W/"a"'
 
 
+def test_a_304_has_the_tag_of_the_200(make: Callable[..., Any]) -> None:  # RFC 9110 section 15.4.5
+    headers = make([("ETag", '"a"'), ("Accept-Ranges", "bytes")])
+    assert negotiate(headers, {"HTTP_ACCEPT_ENCODING": "gzip"}, 304) is None
+    assert dict(headers.items()) == {"ETag": 'W/"a"', "Accept-Ranges": "none", "Vary": "Accept-Encoding"}
+
+
 LEFT_ALONE: list[tuple[str, list[tuple[str, str]], dict[str, str], int]] = [
     ("no wish", [], {}, 200),
     ("refused", [], {"HTTP_ACCEPT_ENCODING": "gzip;q=0, br;q=0, zstd;q=0"}, 200),
     ("unknown", [], {"HTTP_ACCEPT_ENCODING": "compress, x-rot13"}, 200),
     ("a part", [], {"HTTP_ACCEPT_ENCODING": "gzip"}, 206),
     ("no content", [], {"HTTP_ACCEPT_ENCODING": "gzip"}, 204),
-    ("not modified", [], {"HTTP_ACCEPT_ENCODING": "gzip"}, 304),
+    ("not modified, and not wished", [], {}, 304),
+    ("a condition failed", [], {"HTTP_ACCEPT_ENCODING": "gzip"}, 412),
+    ("no such range", [], {"HTTP_ACCEPT_ENCODING": "gzip"}, 416),
     ("a range", [("Content-Range", "bytes 0-1/5")], {"HTTP_ACCEPT_ENCODING": "gzip"}, 200),
     ("coded", [("Content-Encoding", "br")], {"HTTP_ACCEPT_ENCODING": "gzip"}, 200),
     ("a digest", [("Repr-Digest", "sha-256=:AAAA:")], {"HTTP_ACCEPT_ENCODING": "gzip"}, 200),

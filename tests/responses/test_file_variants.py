@@ -112,6 +112,27 @@ def test_a_date_does_not_tell_variants_apart(page: Path) -> None:
     assert (answer.status[:3], answer.body) == ("200", PAGE)
 
 
+@pytest.mark.parametrize("precompressed", [False, True])
+@pytest.mark.parametrize("accept", ["gzip", "identity"])
+def test_what_is_compressed_on_the_way_has_one_tag(page: Path, accept: str, precompressed: bool) -> None:
+    def ask(**headers: str) -> Answer:
+        return Answer(
+            FileResponse(page, compress=True, precompressed=precompressed),
+            HTTP_ACCEPT_ENCODING=accept,
+            **headers,
+        )
+
+    whole = ask()
+    assert whole.headers.get("Content-Encoding", "identity") == accept
+    again = ask(HTTP_IF_NONE_MATCH=whole.headers["ETag"])
+    assert (again.status[:3], again.body) == ("304", b"")
+    assert again.headers["ETag"] == whole.headers["ETag"]
+    for refused in (ask(HTTP_IF_MATCH='"other"'), ask(HTTP_RANGE="bytes=99999-")):
+        assert (refused.status[:2], refused.body) == ("41", b"")
+        assert "Content-Encoding" not in refused.headers
+        assert refused.headers["Content-Length"] == "0"
+
+
 def test_precompressed_needs_a_path() -> None:
     with pytest.raises(ValueError, match="path"):
         FileResponse(io.BytesIO(), precompressed=True)
