@@ -23,6 +23,7 @@ __all__ = [
     "evaluate_preconditions",
     "file_validators",
     "if_range_matches",
+    "is_strong_date",
     "parse_etag",
     "parse_etags",
     "strong_match",
@@ -104,6 +105,14 @@ def file_validators(stat_result: os.stat_result, now: float) -> tuple[str, int]:
     return etag, min(nanoseconds // 1_000_000_000, int(now))
 
 
+def is_strong_date(last_modified: int, now: float) -> bool:
+    """Whether a Last-Modified can tell two states of a file apart (section 8.8.2.2): its second is over for good.
+
+    last_modified, now: seconds since the epoch. Over for good means for 2 s (`STILL_SECONDS`).
+    """
+    return now - (last_modified + 1) >= STILL_SECONDS
+
+
 def evaluate_preconditions(
     method: str,
     headers: HeaderGetter,
@@ -160,9 +169,11 @@ def _any_match(value: str, etag: str | None, exists: bool, *, strong: bool) -> b
 def if_range_matches(value: str, etag: str | None, last_modified: int | None) -> bool:
     """Whether a range may be served under this If-Range value; if not, the whole file is (section 13.1.5).
 
-    True for a strong tag that matches strongly, and for a date that is exactly Last-Modified and strong by
-    8.8.2.2. The date counts as strong unless the current ETag is weak, which `file_validators` makes it as long
-    as the file may change again within the second. Never raises.
+    last_modified: None where it is no strong validator (8.8.2.2): where it is too young (`is_strong_date`), or where
+        several representations have it.
+
+    True for a strong tag that matches strongly, and for a date that is exactly Last-Modified, unless the current ETag
+    is weak: the file may then change without another date. Never raises.
     """
     tag = parse_etag(value)
     if tag is not None:

@@ -27,8 +27,8 @@ class Representation:
     """What a plain GET would send.
 
     size: bytes. content_type: the whole header value. etag, last_modified: its validators, or None.
-    exact_dates: whether Last-Modified is another one for each of the variants that may be sent under this URL
-        (8.8.2.2). If not, an If-Range date proves nothing.
+    exact_dates: whether Last-Modified is a strong validator (8.8.2.2): older than a change that may still come, and
+        another one for each of the variants that may be sent under this URL. If not, an If-Range date proves nothing.
     """
 
     size: int

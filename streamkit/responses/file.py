@@ -29,7 +29,7 @@ from streamkit.flow.open_file import NotServed
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
 from streamkit.flow.stream import Stream
-from streamkit.formats.conditional import file_validators, if_range_matches, parse_etag
+from streamkit.formats.conditional import file_validators, if_range_matches, is_strong_date, parse_etag
 from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
 from streamkit.formats.file_answer import Representation, file_answer
@@ -125,17 +125,13 @@ class FileResponse(StreamedResponse):
         except BaseException:
             source.close()
             raise
-        # What `headers` says of the file is what conditions are compared with.
-        if self._given_etag is None and (given := self.headers.get("ETag")) is not None:
-            self._given_etag = parse_etag(given)
-        if self._given_time is None:
-            self._given_time = parse_http_date(self.headers.get("Last-Modified"))
         if self._follows:
             generated_headers(self)
         elif self._refusal is not None:
             self.headers["Content-Length"] = str(source.size)
         else:
             self.headers.setdefault("Accept-Ranges", "bytes")
+            self._take_validators()
             self._describe()
 
     def _opened(self, path_or_file: object, size: int | None) -> ByteSource:
@@ -183,6 +179,8 @@ class FileResponse(StreamedResponse):
     ) -> None:
         self._parts = FileParts(source)
         self._coding: str | None = None
+        self._etag: str | None = None
+        self._modified: int | None = None
         given = {name for name, value in options.items() if value not in (None, False)}
         detached = options.get("delivery") == "detached"
         self._left_to_server = given <= _LEFT_TO_SERVERS and not (self._follows or detached)
@@ -213,6 +211,20 @@ class FileResponse(StreamedResponse):
 
     # -- what is sent -------------------------------------------------------------------------------------------
 
+    def _take_validators(self) -> bool:
+        """Compare conditions with what the headers say of the file, if something else than this class wrote it there.
+
+        Returns whether that is so.
+        """
+        etag, modified = self.headers.get("ETag"), self.headers.get("Last-Modified")
+        other_etag = etag != self._etag
+        other_time = modified != (None if self._modified is None else http_date(self._modified))
+        if other_etag:
+            self._given_etag = False if etag is None else parse_etag(etag)
+        if other_time:
+            self._given_time = False if modified is None else parse_http_date(modified)
+        return other_etag or other_time
+
     def _describe(self) -> None:
         """The headers of the whole file, or of its variant, whichever is the source now."""
         source = self._parts.source
@@ -231,6 +243,11 @@ class FileResponse(StreamedResponse):
             self._vary("Accept-Encoding")
         if self._coding is not None:
             self.headers["Content-Encoding"] = self._coding
+
+    def _has_exact_dates(self) -> bool:
+        """Whether nothing but these very bytes can have been sent with this Last-Modified."""
+        one_coding = not (self._precompressed or self._compress)
+        return one_coding and self._modified is not None and is_strong_date(self._modified, time.time())
 
     def _vary(self, name: str) -> None:
         known = self.headers.get("Vary", "")
@@ -265,6 +282,8 @@ class FileResponse(StreamedResponse):
             self.response, (list, tuple)
         )  # by a hook, which may have put other bytes in their place
         request = _RequestFields({**environ, "HTTP_RANGE": None} if read else environ)
+        if self._take_validators():  # a hook has set them
+            self._describe()
         if self._precompressed and not read:
             self._choose_variant(method, request)
         content_type = self.headers.get("Content-Type") or "application/octet-stream"
@@ -273,7 +292,7 @@ class FileResponse(StreamedResponse):
             content_type,
             self._etag,
             self._modified,
-            exact_dates=not self._precompressed,
+            exact_dates=self._has_exact_dates(),
         )
         answer = file_answer(method, request, file)
         if answer.status in (200, 206) and not read:

@@ -9,6 +9,7 @@ from streamkit.formats.conditional import (
     evaluate_preconditions,
     file_validators,
     if_range_matches,
+    is_strong_date,
     parse_etag,
     parse_etags,
     strong_match,
@@ -207,6 +208,11 @@ def test_every_change_makes_another_tag(changed):
 def test_last_modified_is_whole_seconds_and_never_in_the_future():  # 8.8.2.1
     assert file_validators(stat(MODIFIED * SECOND + SECOND - 1), MODIFIED + 9)[1] == MODIFIED
     assert file_validators(stat((MODIFIED + 60) * SECOND), MODIFIED + 0.5)[1] == MODIFIED
+
+
+@pytest.mark.parametrize(("age", "strong"), [(-5, False), (0, False), (2.9, False), (3, True), (1e6, True)])
+def test_a_date_is_strong_once_its_second_is_over(age, strong):  # 8.8.2.2
+    assert is_strong_date(MODIFIED, MODIFIED + age) is strong
 
 
 def test_validators_of_a_real_file(tmp_path):

@@ -163,6 +163,26 @@ def test_if_range(path: Path) -> None:
     assert get(path, range="bytes=5000-", if_range='"other"').body == DATA
 
 
+@pytest.mark.parametrize("etag", [False, '"v1"', None])
+def test_if_range_with_the_date_of_a_young_file(path: Path, etag: Any) -> None:
+    """It may change again within the same second (8.8.2.2), whatever its tag is."""
+    os.utime(path)
+    date = Answer(FileResponse(path, etag=etag)).headers["Last-Modified"]
+    answer = Answer(FileResponse(path, etag=etag), HTTP_RANGE="bytes=0-1", HTTP_IF_RANGE=date)
+    assert (answer.status[:3], answer.body) == ("200", DATA)
+
+
+def test_if_range_with_a_date_where_the_file_may_have_been_sent_compressed(path: Path) -> None:
+    """A tag tells the codings apart, a date does not: the rest of the file is not that of its gzip form."""
+    whole = Answer(FileResponse(path, compress=True), HTTP_ACCEPT_ENCODING="gzip")
+    assert whole.headers["Content-Encoding"] == "gzip"
+    date = whole.headers["Last-Modified"]
+    part = {"HTTP_RANGE": "bytes=10-", "HTTP_ACCEPT_ENCODING": "gzip"}
+    assert Answer(FileResponse(path, compress=True), HTTP_IF_RANGE=date, **part).status[:3] == "200"
+    strong = Answer(FileResponse(path, compress=True)).headers["ETag"]
+    assert Answer(FileResponse(path, compress=True), HTTP_IF_RANGE=strong, **part).body == DATA[10:]
+
+
 def test_names(path: Path) -> None:
     assert "Content-Disposition" not in get(path).headers
     shown = Answer(FileResponse(path, filename="naïve plan.txt")).headers["Content-Disposition"]
@@ -253,6 +273,34 @@ def test_validators_in_headers_are_those_that_conditions_are_compared_with(path:
         assert answer.headers["ETag"] == '"mine"'
     answer = Answer(FileResponse(path, headers=headers))
     assert (answer.headers["Content-Length"], answer.body) == ("1024", DATA)
+
+
+def test_validators_that_are_set_later_are_those_that_conditions_are_compared_with(path: Path) -> None:
+    def ask(**headers: str) -> Answer:
+        response = FileResponse(path)
+        response.headers["ETag"] = '"v9"'
+        response.headers["Last-Modified"] = formatdate(OLD + 9, usegmt=True)
+        environ = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        return Answer(response, **environ)
+
+    own, date = get(path).headers["ETag"], formatdate(OLD + 9, usegmt=True)
+    assert ask(if_none_match='"v9"').status[:3] == "304"
+    assert ask(if_none_match=own).headers["ETag"] == '"v9"'
+    assert ask(if_modified_since=date).status[:3] == "304"
+    assert ask(if_match='"v9"').status[:3] == "200"
+    assert ask(if_match=own).status[:3] == "412"
+    for condition, status in {'"v9"': "206", own: "200", date: "206"}.items():
+        assert ask(range="bytes=0-1", if_range=condition).status[:3] == status
+
+
+def test_validators_that_are_taken_away_later_are_not_compared(path: Path) -> None:
+    etag = get(path).headers["ETag"]
+    response = FileResponse(path)
+    del response.headers["ETag"]
+    del response.headers["Last-Modified"]
+    answer = Answer(response, HTTP_RANGE="bytes=0-1", HTTP_IF_RANGE=etag, HTTP_IF_NONE_MATCH=etag)
+    assert (answer.status[:3], answer.body) == ("200", DATA)
+    assert not {"ETag", "Last-Modified"} & set(answer.headers)
 
 
 def test_a_young_file_has_a_weak_tag(tmp_path: Path) -> None:

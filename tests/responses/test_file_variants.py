@@ -80,6 +80,18 @@ def test_every_variant_has_its_own_tag(page: Path) -> None:
     assert given == {"gzip": 'W/"v1-gzip"', "": 'W/"v1"'}
 
 
+def test_a_tag_that_is_set_later_is_another_for_each_variant(page: Path) -> None:
+    def ask(**environ: str) -> Answer:
+        response = FileResponse(page, precompressed=True)
+        response.headers["ETag"] = '"v9"'
+        return Answer(response, **environ)
+
+    assert ask().headers["ETag"] == '"v9"'
+    assert ask(HTTP_ACCEPT_ENCODING="gzip").headers["ETag"] == '"v9-gzip"'
+    assert ask(HTTP_ACCEPT_ENCODING="gzip", HTTP_IF_NONE_MATCH='"v9-gzip"').status[:3] == "304"
+    assert ask(HTTP_ACCEPT_ENCODING="gzip", HTTP_RANGE="bytes=0-1").headers["ETag"] == '"v9"'
+
+
 def test_stale_and_unfinished_variants_are_ignored(page: Path) -> None:
     os.utime(page.with_name("page.html.gz"), (OLD - 1, OLD - 1))
     page.with_name("page.html.br").write_bytes(b"")
