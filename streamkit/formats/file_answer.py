@@ -21,6 +21,17 @@ Piece = bytes | tuple[int, int]
 
 _OF_THE_CONTENT = ("Content-Disposition", "Content-Encoding", "Repr-Digest")
 
+# A 412 or 416 that says how long it is fresh may be stored, and be given to those who ask without a condition or range
+# (RFC 9111 section 3). That was said of the file, and so were its validators.
+_OF_THE_FILE = (
+    *_OF_THE_CONTENT,
+    "Cache-Control",
+    "CDN-Cache-Control",
+    "ETag",
+    "Expires",
+    "Last-Modified",
+)
+
 
 @dataclass(frozen=True)
 class Representation:
@@ -60,7 +71,7 @@ def file_answer(method: str, headers: HeaderGetter, file: Representation) -> Fil
         # 15.4.5: the headers that the 200 would have, but those that describe content that is not sent
         return FileAnswer(304, length=None, without=("Content-Length", "Content-Type", *_OF_THE_CONTENT))
     if status != 200:
-        return FileAnswer(status, without=_OF_THE_CONTENT)
+        return FileAnswer(status, without=_OF_THE_FILE)
     header, condition = headers.get("Range"), headers.get("If-Range")
     if header is None or method != "GET":  # 14.2: ranges are defined for GET only
         return whole
@@ -71,7 +82,7 @@ def file_answer(method: str, headers: HeaderGetter, file: Representation) -> Fil
         ranges = parse_range(header, file.size)
     except RangeNotSatisfiable:
         return FileAnswer(
-            416, headers=[("Content-Range", unsatisfied_content_range(file.size))], without=_OF_THE_CONTENT
+            416, headers=[("Content-Range", unsatisfied_content_range(file.size))], without=_OF_THE_FILE
         )
     if ranges is None:
         return whole

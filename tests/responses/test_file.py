@@ -333,6 +333,20 @@ def test_a_refused_request_does_not_download_an_empty_file(path: Path) -> None:
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
+def test_a_refused_request_is_not_stored_in_place_of_the_file(path: Path) -> None:  # RFC 9111 section 3
+    for headers in (
+        {"range": "bytes=5000-"},
+        {"if_match": '"other"'},
+        {"if_unmodified_since": formatdate(0, usegmt=True)},
+    ):
+        environ = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+        fresh = {"Cache-Control": "public, max-age=3600", "Expires": formatdate(OLD, usegmt=True)}
+        answer = Answer(FileResponse(path, headers={**fresh, "CDN-Cache-Control": "max-age=9"}), **environ)
+        assert answer.status[:2] == "41"
+        stored = {"Cache-Control", "CDN-Cache-Control", "Expires", "ETag", "Last-Modified"}
+        assert not stored & set(answer.headers)
+
+
 def test_temporary_files() -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(DATA)  # not flushed, and the position is at the end

@@ -74,9 +74,10 @@ def test_ranges_on_one_connection(server: LiveServer) -> None:
         connection.request("GET", "/data.bin", headers=headers)
         response = connection.getresponse()
         assert (response.status, response.read()) == (status, expected)
-        assert response.headers["ETag"].startswith('"')
-        assert etag in ("", response.headers["ETag"])
-        etag = response.headers["ETag"]
+        if status < 400:
+            assert response.headers["ETag"].startswith('"')
+            assert etag in ("", response.headers["ETag"])
+            etag = response.headers["ETag"]
     connection.close()
 
 
