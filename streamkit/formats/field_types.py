@@ -5,8 +5,8 @@ The law:
 - A type annotation becomes a `FieldType` once. What it writes, reads and describes is the same thing: a reader that
   checks by the schema and one that decodes here agree on every text.
 - Nothing is turned into something else to make it fit: `"3"` is no int, `True` is no int, 3.5 is no int. Only
-  what JSON itself does not tell apart is accepted: 3 where a float is declared, and 3.0 where an int is (JSON
-  Schema 2020-12, "integer").
+  what JSON itself does not tell apart is accepted: 3 where a float is declared, and 3.0 where an int is, or the number
+  3 of a Literal or an Enum (JSON Schema 2020-12, section 4.2.2).
 - Where JSON has no type of its own, a text in the format that JSON Schema names stands for it (`date-time`, `date`,
   `uuid`). A `date-time` is RFC 3339, so it has an offset: a naive datetime is refused, because every reader
   would take it for its own local time.
@@ -181,7 +181,7 @@ class TextFor(FieldType):
 
 
 class OneOf(FieldType):
-    """An Enum, by its values, or a Literal: a list of values that JSON tells apart (1, 1.0 and True are three)."""
+    """An Enum, by its values, or a Literal: a list of values. True is none of the numbers; 1.0 is read as 1."""
 
     def __init__(self, pairs: Sequence[tuple[object, object]], words: str) -> None:
         self._pairs = pairs  # Python value, JSON value
@@ -195,7 +195,8 @@ class OneOf(FieldType):
 
     def read(self, value: object, path: str) -> object:
         for member, written in self._pairs:
-            if type(written) is type(value) and written == value:
+            numbers = type(written) in (int, float) and type(value) in (int, float)
+            if (numbers or type(written) is type(value)) and written == value:
                 return member
         raise self.mismatch(value, path)
 

@@ -14,29 +14,53 @@ from typing import Final
 
 # RFC 3339 section 5.6: full-date, "T", partial-time, time-offset; section 5.6 allows a space and small letters.
 _DATE_TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60))(?:\.(\d+))?"
+    r"([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
+_MINUTE: Final = datetime.timedelta(minutes=1)
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")  # RFC 9562 section 4
 _DECIMAL: Final = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def date_time_text(value: datetime.datetime) -> str:
-    """RFC 3339 text. Raises ValueError for a naive datetime: every reader would take it for its own local time."""
-    if value.utcoffset() is None:
+    """RFC 3339 text. Raises ValueError for a naive datetime: every reader would take it for its own local time.
+
+    An offset with seconds, such as Amsterdam had until 1937, has no place there: the same instant is written in the
+    nearest offset of whole minutes (RFC 3339 section 5.8).
+    """
+    offset = value.utcoffset()
+    if offset is None:
         raise ValueError("naive")
+    minutes = round(offset / _MINUTE)
+    if offset != minutes * _MINUTE:
+        try:
+            value = value.astimezone(datetime.timezone(minutes * _MINUTE))
+        except OverflowError:  # at either end of the calendar
+            raise ValueError("not in the years 1 to 9999") from None
     return value.isoformat()
 
 
 def read_date_time(text: str) -> datetime.datetime:
-    """What RFC 3339 allows, as a datetime with an offset; cut to microseconds. Raises ValueError."""
+    """What RFC 3339 allows, as a datetime with an offset; cut to microseconds. Raises ValueError, OverflowError.
+
+    A leap second, 23:59:60 in UTC (section 5.7), which Python has no form for, is read as the second after it.
+    """
     found = _DATE_TIME.fullmatch(text)
     if found is None:
         raise ValueError(text)
     date, time, fraction, offset = found.groups()
     # Python's resolution is a microsecond; before 3.11 its own reader wants three digits or six, and no "Z".
     digits = f".{fraction[:6]:0<6}" if fraction else ""
-    return datetime.datetime.fromisoformat(f"{date}T{time}{digits}{'+00:00' if offset in 'Zz' else offset}")
+    zone = "+00:00" if offset in "Zz" else offset
+    if not time.endswith(":60"):
+        return datetime.datetime.fromisoformat(f"{date}T{time}{digits}{zone}")
+    before = datetime.datetime.fromisoformat(f"{date}T{time[:-2]}59{digits}{zone}")
+    in_utc = before.astimezone(datetime.timezone.utc)
+    if (in_utc.hour, in_utc.minute) != (23, 59):
+        raise ValueError(text)
+    return before + datetime.timedelta(seconds=1)
 
 
 def read_date(text: str) -> datetime.date:
@@ -64,4 +88,7 @@ def read_decimal(text: str) -> decimal.Decimal:
     """Digits with a point and an exponent, if any; no NaN. Raises ValueError."""
     if not _DECIMAL.fullmatch(text):
         raise ValueError(text)
-    return decimal.Decimal(text)
+    try:
+        return decimal.Decimal(text)
+    except decimal.InvalidOperation:  # an exponent of more than 18 digits
+        raise ValueError(text) from None

@@ -34,6 +34,11 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
+class Half(enum.Enum):
+    TWO = 2.0
+    YES = True
+
+
 @dataclasses.dataclass
 class Line:
     name: str
@@ -198,17 +203,22 @@ WIRE = json.loads(encode_event(ORDER).data or "")
         ({"open": 1}, "open must be bool, given 1 (int)"),
         ({"side": "BUY"}, "side must be 'buy' or 'sell', given 'BUY' (str)"),
         ({"mode": True}, "mode must be 'market' or 'limit' or 3 or None, given True (bool)"),
-        ({"mode": 3.0}, "mode must be 'market' or 'limit' or 3 or None, given 3.0 (float)"),
+        ({"mode": 3.5}, "mode must be 'market' or 'limit' or 3 or None, given 3.5 (float)"),
         (
             {"at": "2024-02-29T12:30:15"},
             "at must be datetime with an offset, given '2024-02-29T12:30:15' (str)",
         ),
         ({"at": "2024-02-30T12:30:15Z"}, "at must be datetime with an offset"),
         ({"at": 0}, "at must be datetime with an offset, given 0 (int)"),
+        ({"at": "2024-02-29T12:30:15+00:60"}, "at must be datetime with an offset"),
+        ({"at": "2024-02-29T24:00:00Z"}, "at must be datetime with an offset"),
+        ({"at": "2024-02-29T23:59:60+01:00"}, "at must be datetime with an offset"),
+        ({"at": "9999-12-31T23:59:60Z"}, "at must be datetime with an offset"),
         ({"day": "2024-2-9"}, "day must be date, given '2024-2-9' (str)"),
         ({"day": "20240229"}, "day must be date"),
         ({"total": 12.5}, "total must be Decimal, given 12.5 (float)"),
         ({"total": "NaN"}, "total must be Decimal, given 'NaN' (str)"),
+        ({"total": "1e9999999999999999999"}, "total must be Decimal"),
         ({"key": "{12345678123456781234567812345678}"}, "key must be UUID"),
         ({"lines": {}}, "lines must be list of Line, given {} (dict)"),
         ({"lines": [{"name": "a"}, 3]}, "lines[1] must be Line, given 3 (int)"),
@@ -279,11 +289,47 @@ def test_what_a_class_itself_refuses() -> None:
         ("2024-02-29t12:30:15.5z", datetime.datetime(2024, 2, 29, 12, 30, 15, 500000, UTC)),
         ("2024-02-29 12:30:15.123456789+01:00", datetime.datetime(2024, 2, 29, 11, 30, 15, 123456, UTC)),
         ("0001-01-01T00:00:00+00:00", datetime.datetime(1, 1, 1, tzinfo=UTC)),
+        ("2016-12-31T23:59:60.5Z", datetime.datetime(2017, 1, 1, 0, 0, 0, 500000, UTC)),
+        ("2017-01-01T00:59:60+01:00", datetime.datetime(2017, 1, 1, tzinfo=UTC)),
     ],
 )
 def test_date_times_of_other_senders(text: str, moment: datetime.datetime) -> None:
     """RFC 3339 section 5.6 allows more than Python 3.10's own reader."""
     assert decode_event(received({**WIRE, "at": text}, "order"), Order).at == moment
+
+
+@pytest.mark.parametrize(
+    ("offset", "written"),
+    [
+        (
+            datetime.timedelta(minutes=19, seconds=32),
+            "1937-01-01T12:00:28+00:20",
+        ),  # Amsterdam (RFC 3339 section 5.8)
+        (-datetime.timedelta(seconds=20), "1937-01-01T12:00:20+00:00"),
+        (datetime.timedelta(hours=1), "1937-01-01T12:00:00+01:00"),
+    ],
+)
+def test_an_offset_with_seconds_is_written_as_the_nearest(offset: datetime.timedelta, written: str) -> None:
+    moment = datetime.datetime(1937, 1, 1, 12, tzinfo=datetime.timezone(offset))
+    sent = encode_event(dataclasses.replace(ORDER, at=moment))
+    assert f'"at":"{written}"' in sent.data
+    assert decode_event(sent, Order).at == moment
+
+
+def test_numbers_of_a_list_of_values() -> None:
+    """JSON has one kind of number: JavaScript writes 2.0 as 2, and others 3 as 3.0."""
+
+    @event("step")
+    class Step:
+        size: Half
+        mode: Literal[3]
+
+    step = decode_event(received({"size": 2, "mode": 3.0}, "step"), Step)
+    assert (step.size, step.mode, type(step.mode)) == (Half.TWO, 3, int)
+    assert decode_event(received({"size": True, "mode": 3}, "step"), Step).size is Half.YES
+    for size in (1, 1.0, False):
+        with pytest.raises(EventSchemaError, match="size must be"):
+            decode_event(received({"size": size, "mode": 3}, "step"), Step)
 
 
 def test_numbers_that_json_does_not_tell_apart() -> None:
