@@ -20,7 +20,7 @@ from typing import Any
 from streamkit.formats.accept_encoding import choose_coding
 from streamkit.formats.content_codings import available_codings
 
-__all__ = ["negotiate"]
+__all__ = ["negotiate", "vary_by_encoding"]
 
 _LEFT_ALONE = (204, 205, 206, 412, 416)
 
@@ -43,7 +43,7 @@ def negotiate(headers: Any, environ: Mapping[str, Any], status: int) -> str | No
     Returns "zstd", "br" or "gzip", or None for none. Call it once for each answer, before its header is sent, for HEAD
     as for GET.
     """
-    _vary(headers)
+    vary_by_encoding(headers)
     if status < 200 or status in _LEFT_ALONE or any(name in headers for name in _CODED_OR_DIGESTED):
         return None
     directives = [*_members(headers, "Cache-Control"), *_split(environ.get("HTTP_CACHE_CONTROL", ""))]
@@ -64,8 +64,8 @@ def negotiate(headers: Any, environ: Mapping[str, Any], status: int) -> str | No
     return coding
 
 
-def _vary(headers: Any) -> None:
-    """Add Accept-Encoding to Vary, unless it or `*` is there."""
+def vary_by_encoding(headers: Any) -> None:
+    """Add Accept-Encoding to Vary, all lines of it in one, unless it or `*` is there."""
     fields = _members(headers, "Vary")
     if not {"*", "accept-encoding"} & {field.lower() for field in fields}:
         headers["Vary"] = ", ".join([*fields, "Accept-Encoding"])

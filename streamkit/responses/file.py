@@ -8,6 +8,7 @@ dates) is of that open file. What is sent is decided when the request is known, 
 from __future__ import annotations
 
 import logging
+import math
 import mimetypes
 import os
 import time
@@ -29,11 +30,19 @@ from streamkit.flow.open_file import NotServed
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
 from streamkit.flow.stream import Stream
-from streamkit.formats.conditional import file_validators, if_range_matches, is_strong_date, parse_etag
+from streamkit.formats.conditional import (
+    file_validators,
+    if_range_matches,
+    is_strong_date,
+    parse_etag,
+    parse_etags,
+    strong_match,
+)
 from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
 from streamkit.formats.file_answer import Representation, file_answer
-from streamkit.formats.header_fields import http_date, parse_http_date
+from streamkit.formats.header_fields import check_header, http_date, parse_http_date
+from streamkit.responses.compression import vary_by_encoding
 from streamkit.responses.directory import PathPlace, Refusal, open_variant, place_of
 from streamkit.responses.early_errors import early_answer
 from streamkit.responses.options import StreamOptions, whole
@@ -63,13 +72,14 @@ class FileResponse(StreamedResponse):
     mimetype: None guesses it from the name, else application/octet-stream.
     etag: an entity tag with its quotes, perhaps weak (`W/"1"`). None makes one from the file's time, size and
         inode, False sends none.
-    last_modified: seconds since the epoch. None takes the file's, False sends none.
+    last_modified: seconds since the epoch, cut to now. None takes the file's, False sends none.
     directory: `path_or_file` is a name from a client beneath this directory, and cannot lead out of it; a name that
         leads nowhere is answered with 404, one that may not be read with 403 (`status_code` says so at once).
     follow_symlinks: whether links beneath `directory` are followed, wherever they lead. dotfiles: whether names that
         begin with a dot are served.
     precompressed: `page.html.br`, `.zst` or `.gz` beside `page.html` is sent to clients that accept it, unless it is
-        older. Not to a request for a range, whose positions are mostly meant in the file itself.
+        older. Not to a request for a range, whose positions are mostly meant in the file itself, unless its If-Range or
+        If-Match names the variant.
     repr_digest: True answers Want-Repr-Digest (RFC 9530) with the SHA-256 or SHA-512 of the file, which reads it
         once more the first time; a mapping such as `{"sha-256": b"..."}` gives digests that are known already.
     follow: True streams a file that is still being written, on and on; a function says whether it still grows, and
@@ -101,6 +111,10 @@ class FileResponse(StreamedResponse):
         follow: bool | Callable[[], object] = False,
         **options: Unpack[StreamOptions],
     ) -> None:
+        if not isinstance(as_attachment, bool):
+            raise TypeError(
+                f"as_attachment is {as_attachment!r}; it is True or False, and the name is filename="
+            )
         _check_validators(etag, last_modified)
         self._given_etag = etag
         self._given_time = last_modified
@@ -228,19 +242,27 @@ class FileResponse(StreamedResponse):
     def _describe(self) -> None:
         """The headers of the whole file, or of its variant, whichever is the source now."""
         source = self._parts.source
-        own_etag, own_time = None, None
+        own_etag, own_time, now = None, None, time.time()
         if source.facts is not None:
-            own_etag, own_time = file_validators(source.facts, time.time())
+            own_etag, own_time = file_validators(source.facts, now)
         etag, modified = self._given_etag, self._given_time
         self._etag = own_etag if etag is None else _with_coding(str(etag), self._coding) if etag else None
-        self._modified = own_time if modified is None else None if modified is False else int(modified)
+        # 8.8.2.1: never in the future, from where a client could not tell later states apart
+        own_time = (
+            own_time
+            if modified is None
+            else None
+            if modified is False
+            else min(math.floor(modified), int(now))
+        )
+        self._modified = own_time
         self.headers["Content-Length"] = str(source.size)
         if self._etag is not None:
             self.headers["ETag"] = self._etag
         if self._modified is not None:
             self.headers["Last-Modified"] = http_date(self._modified)
         if self._precompressed:
-            self._vary("Accept-Encoding")
+            vary_by_encoding(self.headers)
         if self._coding is not None:
             self.headers["Content-Encoding"] = self._coding
 
@@ -248,11 +270,6 @@ class FileResponse(StreamedResponse):
         """Whether nothing but these very bytes can have been sent with this Last-Modified."""
         one_coding = not (self._precompressed or self._compress)
         return one_coding and self._modified is not None and is_strong_date(self._modified, time.time())
-
-    def _vary(self, name: str) -> None:
-        known = self.headers.get("Vary", "")
-        if name.lower() not in known.lower() and known.strip() != "*":
-            self.headers["Vary"] = f"{known}, {name}" if known else name
 
     def _choose_variant(self, method: str, request: _RequestFields) -> None:
         """Switch to the precompressed neighbour that this client wants, if there is one."""
@@ -263,11 +280,8 @@ class FileResponse(StreamedResponse):
         original, before = self._parts.source, (self._etag, self._modified)
         self._parts.source, self._coding = found
         self._describe()
-        condition = request.get("If-Range")
-        if request.get("Range") is None or method != "GET":
+        if request.get("Range") is None or method != "GET" or self._is_named(request):
             original.close()
-        elif condition is not None and if_range_matches(condition, self._etag, None):
-            original.close()  # the rest of a download of this very variant
         else:
             # A client that asks for a range while accepting codings mostly means positions in the file itself.
             self._parts.source.close()
@@ -275,6 +289,15 @@ class FileResponse(StreamedResponse):
             self._etag, self._modified = before
             del self.headers["Content-Encoding"]
             self._describe()
+
+    def _is_named(self, request: _RequestFields) -> bool:
+        """Whether the client goes on with a download of this very variant."""
+        etag, condition, wanted = self._etag, request.get("If-Range"), request.get("If-Match")
+        if etag is None:
+            return False
+        if condition is not None and if_range_matches(condition, etag, None):
+            return True
+        return wanted is not None and any(strong_match(tag, etag) for tag in parse_etags(wanted))
 
     def _decide(self, method: str, environ: Mapping[str, Any]) -> None:
         """The status, the pieces and their headers for this request."""
@@ -323,6 +346,16 @@ class FileResponse(StreamedResponse):
             self.headers["Repr-Digest"] = repr_digest({algorithm: digest})
 
     # -- how it is sent -----------------------------------------------------------------------------------------
+
+    def get_wsgi_headers(self, environ: Any) -> Any:
+        """The headers as they are sent for this request."""
+        headers = super().get_wsgi_headers(environ)
+        date = self.headers.get("Last-Modified")
+        if self.status_code == 304 and date is not None and "ETag" not in headers:
+            headers["Last-Modified"] = (
+                date  # which Werkzeug takes away: now it is all that a cache can go by (15.4.5)
+            )
+        return headers
 
     def get_wsgi_response(
         self, environ: dict[str, Any]
@@ -380,11 +413,18 @@ def whole_or_empty(size: int | None) -> None:
         whole("size", size)
 
 
-def _check_validators(etag: str | bool | None, last_modified: float | bool | None) -> None:
-    if etag is True or last_modified is True:
-        raise TypeError("etag and last_modified take a value, None for the file's own, or False for none")
+def _check_validators(etag: object, last_modified: object) -> None:
+    if etag is True or not (etag is None or isinstance(etag, (str, bool))):
+        raise TypeError(f"etag is {etag!r}; give a str, None for the file's own, or False for none")
     if isinstance(etag, str) and parse_etag(etag) != etag:
         raise ValueError(f"etag is {etag!r}; give it with its quotes, such as '\"v1\"' or 'W/\"v1\"'")
+    if last_modified is True or not (last_modified is None or isinstance(last_modified, (int, float))):
+        raise TypeError(
+            f"last_modified is {last_modified!r}; give seconds since the epoch (of a datetime its timestamp()), None "
+            "for the file's own, or False for none"
+        )
+    if isinstance(last_modified, (int, float)):
+        http_date(last_modified)  # raises ValueError for what is no time
 
 
 def _checked_digests(digests: bool | Mapping[str, bytes]) -> tuple[str, ...] | Mapping[str, bytes]:
@@ -397,6 +437,10 @@ def _checked_digests(digests: bool | Mapping[str, bytes]) -> tuple[str, ...] | M
                     f"repr_digest[{name!r}] is {digest!r}; give the digest() of sha-256 or sha-512 as bytes"
                 )
         return digests
+    if not isinstance(digests, bool):
+        raise TypeError(
+            f'repr_digest is {digests!r}; give True, False, or the digests that are known, as {{"sha-256": digest}}'
+        )
     return ALGORITHMS if digests else ()
 
 
@@ -415,4 +459,5 @@ def _content_type(name: str | None, mimetype: str | None) -> str:
         mimetype, coding = mimetypes.guess_type(name or "")
         if mimetype is None or coding is not None:  # a .tar.gz is not a tar file to the one who gets it
             mimetype = "application/octet-stream"
+    check_header("Content-Type", mimetype)
     return f"{mimetype}; charset=utf-8" if mimetype.startswith("text/") and ";" not in mimetype else mimetype

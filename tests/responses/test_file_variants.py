@@ -117,6 +117,23 @@ def test_the_rest_of_a_variant_is_one_of_the_variant(page: Path) -> None:
     assert rest.headers["Content-Encoding"] == "gzip"
 
 
+def test_a_range_of_a_variant_that_if_match_names(page: Path) -> None:
+    whole = get(page, "gzip")
+    rest = get(page, "gzip", range="bytes=10-", if_match=f'"other", {whole.headers["ETag"]}')
+    assert (rest.status[:3], rest.body) == ("206", whole.body[10:])
+    assert rest.headers["Content-Encoding"] == "gzip"
+    own = get(page, "gzip", range="bytes=10-19", if_match=get(page).headers["ETag"])
+    assert (own.status[:3], own.body) == ("206", PAGE[10:20])
+    assert get(page, "gzip", range="bytes=10-", if_match='"other"').status[:3] == "412"
+
+
+def test_vary_keeps_what_it_had(page: Path) -> None:
+    response = FileResponse(page, precompressed=True, headers=[("Vary", "Origin"), ("Vary", "Cookie")])
+    assert Answer(response).headers["Vary"] == "Origin, Cookie, Accept-Encoding"
+    response = FileResponse(page, precompressed=True, headers={"Vary": "X-Accept-Encoding"})
+    assert Answer(response).headers["Vary"] == "X-Accept-Encoding, Accept-Encoding"
+
+
 def test_a_date_does_not_tell_variants_apart(page: Path) -> None:
     """Both have the same Last-Modified: half of one and half of the other must not be put together."""
     date = get(page, "gzip").headers["Last-Modified"]
