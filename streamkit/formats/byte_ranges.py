@@ -7,7 +7,8 @@ The law of this file:
 - Section 14.1.1: positions are ASCII digits, without sign, and may be larger than any file: a last position past
   the end is cut (14.1.2), so numbers are compared by length before they become `int`.
 - Section 17.15: a request may ask for the same bytes over and over. The number of ranges has a limit, and those that
-  overlap or touch are joined (15.3.7.2 allows it), so that no answer is longer than the file.
+  overlap or touch are joined (15.3.7.2 allows it), so that no byte is sent twice. What goes around the parts may still
+  be more than the file; `file_answer` sends the file then.
 - Positions on the wire are inclusive. Everywhere in Python they are a half-open `(start, stop)`, so that the
   length is `stop - start` and a range of one byte is nothing special.
 

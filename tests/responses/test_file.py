@@ -7,9 +7,11 @@ import io
 import os
 import socket
 import tempfile
+import time
+from datetime import datetime, timezone
 from email import policy
 from email.parser import BytesParser
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,16 +104,16 @@ def parts(answer: Answer) -> list[tuple[str, str, bytes]]:
 
 def test_several_ranges(tmp_path: Path) -> None:
     path = tmp_path / "text.txt"
-    path.write_bytes(b"0123456789")
+    path.write_bytes(b"0123456789" * 100)
     # The third joins the second, the fourth the first, the last is not there.
-    answer = get(path, range="bytes=7-8, 0-1, 1-2, -1, 50-60")
+    answer = get(path, range="bytes=997-998, 0-1, 1-2, -1, 5000-6000")
     assert answer.status[:3] == "206"
     assert "Content-Range" not in answer.headers  # 15.3.7.2
     assert answer.headers["Content-Length"] == str(len(answer.body))
     assert answer.headers["Accept-Ranges"] == "bytes"
     assert answer.headers["ETag"] == get(path).headers["ETag"]
     kind = "text/plain; charset=utf-8"
-    assert parts(answer) == [("bytes 7-9/10", kind, b"789"), ("bytes 0-2/10", kind, b"012")]
+    assert parts(answer) == [("bytes 997-999/1000", kind, b"789"), ("bytes 0-2/1000", kind, b"012")]
 
 
 def test_several_ranges_that_come_to_one_are_sent_plainly(path: Path) -> None:
@@ -121,7 +123,16 @@ def test_several_ranges_that_come_to_one_are_sent_plainly(path: Path) -> None:
         assert answer.body == DATA[:4]
 
 
+def test_parts_that_are_longer_than_the_file_with_what_goes_around_them(path: Path) -> None:
+    """RFC 9110 section 17.15: a request must not make the server send more than the file."""
+    for count, status in {5: "206", 50: "200"}.items():
+        answer = get(path, range="bytes=" + ",".join(f"{10 * n}-{10 * n}" for n in range(count)))
+        assert answer.status[:3] == status
+        assert len(answer.body) == int(answer.headers["Content-Length"]) <= len(DATA)
+
+
 def test_a_hundred_parts(path: Path) -> None:
+    path.write_bytes(DATA * 20)
     header = "bytes=" + ",".join(f"{10 * n}-{10 * n}" for n in range(100))
     answer = get(path, range=header)
     assert len(answer.body) == int(answer.headers["Content-Length"])
@@ -254,6 +265,46 @@ def test_a_wrong_etag_is_refused(path: Path) -> None:
     for etag in ("abc", 'w/"a"', '"a"b"', ""):
         with pytest.raises(ValueError, match="quotes"):
             FileResponse(path, etag=etag)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"etag": 5}, TypeError, "etag is 5; give a str"),
+        ({"etag": b'"x"'}, TypeError, "etag is b'\"x\"'; give a str"),
+        ({"etag": True}, TypeError, "etag is True; give a str"),
+        ({"last_modified": datetime.now(timezone.utc)}, TypeError, r"of a datetime its timestamp\(\)"),
+        ({"last_modified": formatdate(OLD)}, TypeError, "last_modified is '.*'; give seconds"),
+        ({"last_modified": True}, TypeError, "last_modified is True; give seconds"),
+        ({"last_modified": float("nan")}, ValueError, "nan is no date"),
+        ({"last_modified": 1e15}, ValueError, "is no date"),
+        ({"as_attachment": "a.txt"}, TypeError, "as_attachment is 'a.txt'; .* the name is filename="),
+        ({"repr_digest": "sha-256"}, TypeError, "repr_digest is 'sha-256'; give True, False, or"),
+        ({"mimetype": "a/b\r\nX: y"}, ValueError, "header 'Content-Type' holds the control character"),
+        ({"mimetype": b"a/b"}, TypeError, "header 'Content-Type'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_values_that_no_parameter_may_have(
+    path: Path, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        FileResponse(path, **options)
+
+
+def test_a_date_from_the_future_is_now(path: Path) -> None:  # RFC 9110 section 8.8.2.1
+    before = int(time.time())
+    answer = Answer(FileResponse(path, last_modified=time.time() + 1e6))
+    assert before <= parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp() <= time.time()
+    assert Answer(FileResponse(path, last_modified=-1.5)).headers["Last-Modified"] == formatdate(
+        -2, usegmt=True
+    )
+
+
+def test_a_304_without_a_tag_keeps_its_date(path: Path) -> None:  # RFC 9110 section 15.4.5
+    date = formatdate(OLD, usegmt=True)
+    answer = Answer(FileResponse(path, etag=False), HTTP_IF_MODIFIED_SINCE=date)
+    assert (answer.status[:3], answer.headers["Last-Modified"]) == ("304", date)
 
 
 def test_no_validators(path: Path) -> None:
