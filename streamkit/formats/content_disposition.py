@@ -20,6 +20,8 @@ _ATTR_CHAR_SYMBOLS = "!#$&+-.^_`|~"
 _NO_FALLBACK = frozenset('"%\\')
 """Printable ASCII that recipients read in more than one way inside a quoted string (RFC 6266 appendix D)."""
 
+_NO_FILE = frozenset({"", ".", ".."})
+
 _DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """The explicit directional formatting characters of UAX #9 section 2.1 to 2.5."""
 
@@ -56,11 +58,11 @@ def presentable_filename(filename: str) -> str:
         "_" if unicodedata.category(character) in {"Cc", "Cs"} or character in _DIRECTION_MARKS else character
         for character in last
     )
-    return "download" if clean.strip() in {"", ".", ".."} else clean
+    return "download" if clean.strip() in _NO_FILE else clean
 
 
 def _check(filename: str) -> None:
-    if filename.strip() in {"", ".", ".."}:
+    if filename.strip() in _NO_FILE:
         raise ValueError(f"filename is {filename!r}, which names no file; give a name such as 'export.csv'")
     if "/" in filename or "\\" in filename:
         raise ValueError(
@@ -84,9 +86,10 @@ def _check(filename: str) -> None:
 def _ascii_fallback(filename: str) -> str:
     """The name in the part of ASCII that every recipient reads alike."""
     decomposed = unicodedata.normalize("NFKD", filename)
-    # Compatibility forms may decompose into separators: U+2100 becomes a/c.
-    return "".join(
+    # Compatibility forms may decompose into separators: U+2100 becomes a/c, U+2025 two dots.
+    fallback = "".join(
         "_" if character in "/\\" or character in _NO_FALLBACK or character > "~" else character
         for character in decomposed
         if not unicodedata.combining(character)
     )
+    return "_" if fallback.strip() in _NO_FILE else fallback

@@ -34,6 +34,8 @@ NAMES = [
         "\u2100.txt",
         "filename=\"a_c.txt\"; filename*=UTF-8''%E2%84%80.txt",
     ),
+    ("4.3 dots that only a fallback has", "\u2025", "filename=\"_\"; filename*=UTF-8''%E2%80%A5"),
+    ("4.3 nothing that only a fallback has", "\u0301", "filename=\"_\"; filename*=UTF-8''%CC%81"),
 ]
 
 
