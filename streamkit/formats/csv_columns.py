@@ -120,7 +120,7 @@ class ColumnSelection:
         if self._sources is not None and not self._header_given:
             source = "the cursor"
         return ValueError(
-            f"row {number} has {given} cells; {self._row_width} are expected, as many as {source} has"
+            f"row {number} has {given} {'cell' if given == 1 else 'cells'}, but {source} has {self._row_width}"
         )
 
     # ---- one function for each kind of row

@@ -6,6 +6,7 @@ The law of this file:
   is quoted; a quote inside is doubled; every record has as many cells as the first. A row of another width is
   an error, because a reader would shift its cells into the wrong columns without a word.
 - The first row decides: its keys make the header where none was given, and its length is everybody's length.
+- A line ends in CRLF, or in the CR or LF of a dialect; no reader takes anything else for the end of a record.
 - Nothing here ends a table that broke: `CSVEncoder.tail` is for success alone.
 
 What becomes of a cell (the rules are those of `csv.writer`, so that nobody has to learn new ones):
@@ -140,7 +141,7 @@ class CSVEncoder:
             raise self._columns.wrong_width(row, self.rows + 1)
         try:
             line = self._write(row)
-        except csv.Error as error:
+        except Exception as error:
             raise self._refusal(f"row {self.rows + 1}", error) from error
         # Whatever bytes become has an apostrophe in it (b'..', or b".." around one), and a view has a bracket.
         # Looking for one character in the line is cheaper than asking every cell for its type.
@@ -193,11 +194,9 @@ class CSVEncoder:
 
     def _line(self, cells: Sequence[object], where: str) -> str:
         """Cells as one line, with every check; `where` names it in errors."""
-        if self._guard:
-            cells = guarded(cells)
         try:
-            line = self._write(cells)
-        except csv.Error as error:
+            line = self._write(guarded(cells) if self._guard else cells)
+        except Exception as error:
             raise self._refusal(where, error) from error
         if self._escapes or "'" in line or "<mem" in line:
             self._refuse_bytes(cells, where)
@@ -213,8 +212,11 @@ class CSVEncoder:
                     "base64 or hex"
                 )
 
-    def _refusal(self, where: str, error: csv.Error) -> ValueError:
-        return ValueError(f"{where} cannot be written in the CSV dialect {self._dialect!r}: {error}")
+    def _refusal(self, where: str, error: Exception) -> ValueError:
+        if isinstance(error, csv.Error):
+            return ValueError(f"{where} cannot be written in the CSV dialect {self._dialect!r}: {error}")
+        # What str() of a cell has raised; an int of more than 4,300 digits is a ValueError.
+        return ValueError(f"{where} has a cell whose text cannot be made: {type(error).__name__}: {error}")
 
     def _lone_surrogate(self, frames: Sequence[str]) -> ValueError:
         for place, frame in enumerate(frames):
@@ -241,10 +243,8 @@ def _line_writer(
     except (csv.Error, TypeError) as error:
         raise ValueError(f"dialect is {dialect!r}: {error}; known names are {csv.list_dialects()}") from error
     end = given.lineterminator
-    if end != "\r\n" and set(end) <= {"\r", "\n"}:
-        # csv.writer before Python 3.13 quotes a CR or LF only if the line end has it. Readers stop at both.
-        write = csv.writer(_Line, dialect, lineterminator="\r\n").writerow
-    else:
-        write = csv.writer(_Line, dialect).writerow
-        end = ""
-    return cast("Callable[[Any], str]", write), end or None, given.escapechar is not None
+    if not end or not set(end) <= {"\r", "\n"}:
+        raise ValueError(f"dialect is {dialect!r}, whose lines end in {end!r}; give one with CRLF, LF or CR")
+    # csv.writer before Python 3.13 quotes a CR or LF only if the line end has it. Readers stop at both.
+    write = csv.writer(_Line, dialect, lineterminator="\r\n").writerow
+    return cast("Callable[[Any], str]", write), None if end == "\r\n" else end, given.escapechar is not None

@@ -32,8 +32,8 @@ def guard_formula(cell: object) -> object:
     kind = type(cell)
     if kind in _HARMLESS:
         return cell
-    # csv.writer takes a str subclass by its value and everything else by str().
-    text = cell if isinstance(cell, str) else str(cell)
+    # csv.writer takes a str subclass (an Enum, say) by its value and everything else by str().
+    text = str.__str__(cell) if isinstance(cell, str) else str(cell)
     if text[:1] in FORMULA_STARTS and not _NUMBER.fullmatch(text):
         return f"'{text}"
     return cell

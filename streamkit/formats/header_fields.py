@@ -63,7 +63,7 @@ def check_header(name: str, value: str) -> None:
     for part in (name, value):
         if not isinstance(part, str):
             raise TypeError(
-                f"header {name!r} has a {type(part).__name__}; names and values are str (PEP 3333)"
+                f"header {name!r} is of type {type(part).__name__}; names and values are str (PEP 3333)"
             )
     if not _TOKEN.fullmatch(name):
         raise ValueError(

@@ -59,7 +59,7 @@ def json_default(value: object) -> object:
         values = value if isinstance(value, Sequence) else [value[name] for name in names]
         return _object(names, zip(names, values, strict=True))
     raise TypeError(
-        f"a {type(value).__qualname__} cannot be sent as JSON: {_shortened(value)}; turn it into a str, int, "
+        f"{type(value).__qualname__} cannot be sent as JSON: {_shortened(value)}; turn it into a str, int, "
         "float, bool, None, list, dict, dataclass, date, time, Decimal, UUID or Enum first"
     )
 

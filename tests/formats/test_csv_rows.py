@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import datetime
 import decimal
+import enum
 import io
 import types
 import uuid
@@ -154,21 +155,21 @@ def test_content_type_says_what_is_known():  # RFC 4180 section 3, RFC 7111
 
 
 WRONG_ROWS = [
-    ("too few", [(1, 2), (1,)], None, ValueError, "row 2 has 1 cells; 2 are expected, as many as row 1"),
-    ("too many", [(1, 2), (1, 2, 3)], None, ValueError, "row 2 has 3 cells; 2 are expected"),
+    ("too few", [(1, 2), (1,)], None, ValueError, "row 2 has 1 cell, but row 1 has 2"),
+    ("too many", [(1, 2), (1, 2, 3)], None, ValueError, "row 2 has 3 cells, but "),
     (
         "too many, list after tuples",
         [(1, 2), [1, 2, 3]],
         None,
         ValueError,
-        "row 2 has 3 cells; 2 are expected",
+        "row 2 has 3 cells, but ",
     ),
     (
         "not as wide as the header",
         [(1,)],
         ["a", "b"],
         ValueError,
-        "row 1 has 1 cells; 2 are expected.*header",
+        "row 1 has 1 cell, but the header has 2",
     ),
     ("no cells", [()], None, ValueError, "row 1 has no cells"),
     ("no keys", [{}], None, ValueError, "row 1 has no cells"),
@@ -252,7 +253,7 @@ def test_columns_by_the_names_of_a_cursor():
     encoder = CSVEncoder(columns=["c", "a"])
     encoder.name_columns(["a", "b", "c"])
     assert encoder.head() + encoder.encode((1, 2, 3)) + encoder.encode((4, 5, 6)) == "c,a\r\n3,1\r\n6,4\r\n"
-    with pytest.raises(ValueError, match="row 3 has 2 cells; 3 are expected"):
+    with pytest.raises(ValueError, match="row 3 has 2 cells, but "):
         encoder.encode((1, 2))
 
 
@@ -262,7 +263,7 @@ def test_the_names_of_a_cursor_make_the_header():
     assert encoder.head() == "a,b\r\n"
     assert encoder.has_header
     assert encoder.encode((1, 2)) == "1,2\r\n"
-    with pytest.raises(ValueError, match="row 2 has 1 cells; 2 are expected, as many as the cursor has"):
+    with pytest.raises(ValueError, match="row 2 has 1 cell, but the cursor has 2"):
         encoder.encode((1,))
     named = CSVEncoder(header=["A", "B"])
     named.name_columns(["a", "b"])
@@ -281,7 +282,7 @@ WRONG_COLUMNS = [
     ("twice in the row", [Twice()], ["a"], ValueError, "columns has 'a', but there is 2 columns"),
     ("no names", [(1, 2)], ["a"], ValueError, "the cells of row 1 have no names; give positions"),
     ("too far", [(1, 2)], [2], ValueError, "columns has position 2, but row 1 has 2 cells"),
-    ("too narrow later", [(1, 2), (1,)], [0], ValueError, "row 2 has 1 cells; 2 are expected"),
+    ("too narrow later", [(1, 2), (1,)], [0], ValueError, "row 2 has 1 cell, but "),
     ("positions in a mapping", [{"a": 1}], [0], TypeError, "row 1 is dict, whose cells have names"),
 ]
 
@@ -380,6 +381,36 @@ def test_a_dialect_that_cannot_write_a_cell_names_the_row():
         encoder.encode(["a,b"])
 
 
+class Untold:
+    def __str__(self):
+        raise LookupError("no session")
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [(Untold(), "LookupError: no session"), (10**5000, "ValueError: .*4300")],
+    ids=["object", "int"],
+)
+@pytest.mark.parametrize("guard_formulas", [False, True])
+def test_a_cell_that_cannot_be_made_a_text_names_the_row(cell, message, guard_formulas):
+    encoder = CSVEncoder(guard_formulas=guard_formulas)
+    encoder.encode(["a"])
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"row 2 has a cell whose text cannot be made: {message}"):
+            encoder.encode([cell])
+
+
+@pytest.mark.parametrize("end", ["||", "", "\x1e", "\r\n;"])
+def test_a_dialect_whose_lines_end_in_something_else_is_refused(end):
+    """csv.writer before Python 3.13 would write a CR and a LF in its cells bare."""
+
+    class Strange(csv.excel):
+        lineterminator = end
+
+    with pytest.raises(ValueError, match=r"whose lines end in .*; give one with CRLF, LF or CR"):
+        CSVEncoder(dialect=Strange)
+
+
 def test_bytes_are_refused_where_the_dialect_escapes_quotes():
     class Escaping(csv.excel):
         doublequote = False
@@ -456,6 +487,17 @@ def test_formulas_are_guarded(cell):
 @pytest.mark.parametrize("cell", UNGUARDED)
 def test_numbers_and_plain_text_are_not_guarded(cell):
     assert guard_formula(cell) is cell
+
+
+class Operator(str, enum.Enum):
+    EQUAL = "=1+1"
+    MINUS = "-5"
+
+
+def test_the_member_of_an_enum_of_texts_keeps_its_value():
+    rows = [(Operator.EQUAL, Operator.MINUS)]
+    assert table(rows) == "=1+1,-5\r\n"
+    assert table(rows, guard_formulas=True) == "'=1+1,-5\r\n"
 
 
 def test_an_object_that_prints_as_a_formula_is_guarded():

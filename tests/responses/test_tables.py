@@ -159,7 +159,7 @@ def test_a_row_of_another_width_late(connection: sqlite3.Connection) -> None:
 
     answer = Answer(CSVResponse(rows(), header=["n", "x"]))
     assert isinstance(answer.error, ValueError)
-    assert "row 5001 has 1 cells; 2 are expected" in str(answer.error)
+    assert "row 5001 has 1 cell, but the header has 2" in str(answer.error)
     assert answer.body.startswith(b"n,x\r\n0,x\r\n")
 
 
