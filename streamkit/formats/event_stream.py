@@ -372,6 +372,8 @@ def _checked_event(value: object) -> str:
 def _checked_id(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(int(value))
+    if not isinstance(value, str):
+        raise TypeError(f"id must be str, int or None, not {type(value).__name__}")
     text = _checked_text("id", value)
     if "\n" in text or "\r" in text:
         raise ValueError(f"id {text!r} has a line break, which would end its line early; use one line")

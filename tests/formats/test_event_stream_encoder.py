@@ -49,7 +49,8 @@ def test_data_that_cannot_be_sent(data: object) -> None:
 @pytest.mark.parametrize("field", ["event", "id", "comment"])
 @pytest.mark.parametrize("value", [b"x", 1.5, ["x"], True])
 def test_fields_are_text(field: str, value: object) -> None:
-    with pytest.raises(TypeError, match=f"{field} must be str or None, not {type(value).__name__}"):
+    kinds = "str, int or None" if field == "id" else "str or None"
+    with pytest.raises(TypeError, match=f"{field} must be {kinds}, not {type(value).__name__}"):
         ServerSentEvent("x", **{field: value})  # type: ignore[arg-type]
 
 
