@@ -9,6 +9,7 @@ Law of this file
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -38,12 +39,17 @@ class Cursor(Protocol):
 class CursorRows:
     """The rows of a cursor, as the cursor makes them; see `cursor_rows`.
 
-    columns: the names of the columns, in order.
+    columns: the names of the columns, in order; None for the scalars of SQLAlchemy, which are no rows.
     """
 
     def __init__(self, cursor: Cursor, batch: int) -> None:
         if batch < 1:
             raise ValueError(f"batch is {batch!r}: give the number of rows to fetch at once, 1 or more")
+        if inspect.iscoroutinefunction(cursor.fetchmany):
+            raise TypeError(
+                f"rows cannot come from an asynchronous cursor, {type(cursor).__qualname__}, which needs an event loop:"
+                " use the driver's cursor for threads, or run the loop in a thread and put the rows into a queue.Queue"
+            )
         self._cursor = cursor
         self._batch = batch
         # Owned for the length of an assignment, or of `interrupt`, which sets a flag in SQLite and returns.
@@ -52,7 +58,7 @@ class CursorRows:
         self._cancelled = threading.Event()
         self._first: Sequence[Any] | None = None
         names = column_names(cursor)
-        if names is None:
+        if names is None and not _is_of_scalars(cursor):
             names = self._fetch_for_names()
         self.columns = names
         self._iterator = self._rows()
@@ -149,7 +155,12 @@ def is_cursor(thing: object) -> bool:
     """Whether this is a DB-API cursor or an SQLAlchemy result: something for `cursor_rows`."""
     if isinstance(thing, type) or not hasattr(thing, "fetchmany"):
         return False
-    return hasattr(thing, "description") or callable(getattr(thing, "keys", None))
+    return hasattr(thing, "description") or callable(getattr(thing, "keys", None)) or _is_of_scalars(thing)
+
+
+def _is_of_scalars(thing: object) -> bool:
+    """Whether this is what `scalars()` of SQLAlchemy returns: fetched like a result, but without columns."""
+    return callable(getattr(thing, "partitions", None)) and not hasattr(thing, "keys")
 
 
 def column_names(cursor: Any) -> list[str] | None:
@@ -172,8 +183,8 @@ def cursor_rows(cursor: Cursor, *, batch: int = BATCH_ROWS) -> CursorRows:
     A driver may still hold the whole result in memory: with psycopg and MySQL drivers use a server-side
     cursor, with SQLAlchemy `connection.execution_options(stream_results=True)`.
 
-    Raises ValueError when the cursor has no result set or `batch` is below 1. Its
-    methods other than `cancel` belong to one thread; `sqlite3` insists that it be the one that made the
-    connection.
+    Raises ValueError when the cursor has no result set or `batch` is below 1, TypeError for an asynchronous
+    cursor. Its methods other than `cancel` belong to one thread; `sqlite3` insists that it be the one that made
+    the connection.
     """
     return CursorRows(cursor, batch)

@@ -126,6 +126,20 @@ def test_no_result_set_where_the_driver_raises() -> None:
     assert isinstance(caught.value.__cause__, RuntimeError)
 
 
+def test_an_asynchronous_cursor_is_refused() -> None:
+    class AsynchronousDriver:
+        description = (("n", None),)
+
+        async def fetchmany(self, size: int, /) -> Sequence[Any]:
+            raise AssertionError("never called")
+
+        def close(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match=r"asynchronous cursor, .*AsynchronousDriver, which needs"):
+        cursor_rows(AsynchronousDriver())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("batch", [0, -1])
 def test_a_batch_has_a_row(batch: int) -> None:
     with pytest.raises(ValueError, match="1 or more"):

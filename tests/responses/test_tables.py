@@ -191,6 +191,14 @@ class TestSQLAlchemy:
         body = Answer(NDJSONResponse(database(SELECT.format(2)).mappings())).body
         assert body == b'{"id":1,"name":"row 1"}\n{"id":2,"name":"row 2"}\n'
 
+    def test_scalars(self, database: Any) -> None:
+        """They belong to the thread that made the connection, as the rows of a result do."""
+        result = database(SELECT.format(3))
+        assert Answer(NDJSONResponse(result.scalars())).body == b"1\n2\n3\n"
+        assert result.closed
+        with pytest.raises(TypeError, match="row 1 is int; a row is a list"):
+            Answer(CSVResponse(database(SELECT.format(3)).scalars()))
+
     def test_two_columns_of_one_name(self, database: Any) -> None:
         query = "select 1 as id, 2 as id"
         assert Answer(CSVResponse(database(query))).body == b"id,id\r\n1,2\r\n"
