@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
+import ssl
 import sys
 from typing import IO, Any
 from urllib.parse import unquote_to_bytes
@@ -73,7 +74,7 @@ def make_environ(
         "REMOTE_ADDR": remote_host,
         "REMOTE_PORT": remote_port,
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": "https" if isinstance(sock, ssl.SSLSocket) else "http",
         "wsgi.input": wsgi_input,
         "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr if sys.stderr is not None else io.StringIO(),

@@ -257,7 +257,8 @@ class WSGIExchange:
         """All of `parts`, in one system call where the kernel has room. The timeout bounds each wait, not the sum."""
         try:
             size = sum(map(len, parts))
-            if size <= _JOIN_BYTES or not hasattr(self._socket, "sendmsg"):
+            # Sockets of other kinds need not have it: TLS' own refuse it.
+            if size <= _JOIN_BYTES or type(self._socket) is not socket.socket:
                 parts = [b"".join(parts)]
                 sent = self._socket.send(parts[0])
             else:

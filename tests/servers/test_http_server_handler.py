@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamkit.servers.http_server import StreamingHandlerMixin
 from tests.servers.raw_client import WAIT_SECONDS, get, nothing_left_behind, read_all, read_answer
+from tests.services import program
 
 PLAIN = [("Content-Type", "text/plain")]
 
@@ -53,11 +57,17 @@ class Handler(StreamingHandlerMixin, BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def handler_server(
-    protocol: str, server_class: type[HTTPServer] = ThreadingHTTPServer
+    protocol: str,
+    server_class: type[HTTPServer] = ThreadingHTTPServer,
+    *,
+    handler: type[Handler] = Handler,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[tuple[socket.socket, list[tuple[str, Any, Any]]]]:
     seen: list[tuple[str, Any, Any]] = []
-    handler = type("H", (Handler,), {"protocol_version": protocol, "requests": seen})
+    handler = type("H", (handler,), {"protocol_version": protocol, "requests": seen})
     with nothing_left_behind(), server_class(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -138,6 +148,37 @@ def test_http_server_answers_100_continue_once() -> None:
         status, headers, body = read_answer(sock)
         assert (status, body) == (200, b"hello")
         assert "connection" not in headers
+
+
+def test_tls_carries_writes_of_every_size(tmp_path: Path) -> None:
+    key, certificate, file = tmp_path / "key.pem", tmp_path / "certificate.pem", tmp_path / "file"
+    command = [program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    file.write_bytes(b"f" * 300_000)
+
+    class Secure(Handler):
+        def do_GET(self) -> None:
+            self.stream(self.answer)
+
+        def answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+            assert environ["wsgi.url_scheme"] == "https"
+            if self.path == "/file":
+                start_response("200 OK", [*PLAIN, ("Content-Length", "300000")])
+                return environ["wsgi.file_wrapper"](file.open("rb"))
+            start_response("200 OK", list(PLAIN))
+            return (b"x" * size for size in (1, 20_000, 100_000))
+
+    trusting = ssl.create_default_context(cafile=certificate)
+    with (
+        handler_server("HTTP/1.1", handler=Secure, tls=context) as (sock, _),
+        trusting.wrap_socket(sock, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(get() + get("/file"))
+        assert read_answer(secure)[2] == b"x" * 120_001
+        assert read_answer(secure)[2] == b"f" * 300_000
 
 
 def read_answer_head(sock: socket.socket) -> bytes:
