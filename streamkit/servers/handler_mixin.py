@@ -74,7 +74,9 @@ class StreamingHandlerMixin:
         self.wfile.flush()
         can_chunk = request_version >= (1, 1) and protocol_version >= (1, 1)
         body = RequestBody(_HandlerSource(self.rfile), head.length)
-        server_name, server_port = self.server.server_address[:2]
+        address = self.server.server_address
+        # A Unix socket has neither name nor port, and PEP 3333 wants both.
+        server_name, server_port = address[:2] if isinstance(address, tuple) else ("localhost", 80)
         environ = make_environ(
             head,
             body.wsgi_input(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import socketserver
 import ssl
 import subprocess
 import threading
@@ -148,6 +149,29 @@ def test_http_server_answers_100_continue_once() -> None:
         status, headers, body = read_answer(sock)
         assert (status, body) == (200, b"hello")
         assert "connection" not in headers
+
+
+class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+def test_a_unix_socket_has_a_name_and_a_port_for_the_environ(tmp_path: Path) -> None:
+    class Named(Handler):
+        def do_GET(self) -> None:
+            self.stream(self.answer)
+
+        def answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+            start_response("200 OK", list(PLAIN))
+            return [f"{environ['SERVER_NAME']} {environ['SERVER_PORT']} {environ['REMOTE_ADDR']!r}".encode()]
+
+    Named.requests = []
+    path = str(tmp_path / "socket")
+    with UnixServer(path, Named) as server, socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(WAIT_SECONDS)
+        sock.connect(path)
+        sock.sendall(get())
+        server.handle_request()
+        assert read_all(sock).endswith(b"\r\n\r\nlocalhost 80 ''")
 
 
 def test_tls_carries_writes_of_every_size(tmp_path: Path) -> None:
