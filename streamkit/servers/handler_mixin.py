@@ -14,6 +14,10 @@ ThreadingHTTPServer(("127.0.0.1", 8000), Handler).serve_forever()
 The handler keeps its connection and its rules: it has read the head, it closes. The mixin runs one WSGI exchange on
 it, chunked only where the request *and* the handler's `protocol_version` are HTTP/1.1; http.server's default is
 HTTP/1.0, where the end of the connection ends the body.
+
+http.server parses a head as it would a mail: a line that is no header ends the headers, and a bare CR ends a line. A
+proxy in front may read the same bytes otherwise, and a request be hidden from it in the difference, so the mixin looks
+at the lines themselves.
 """
 
 from __future__ import annotations
@@ -22,50 +26,52 @@ import re
 import socket
 import socketserver
 from collections.abc import Callable, Iterable
-from email.message import Message
+from http.server import BaseHTTPRequestHandler
 from io import BufferedReader
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any, cast
 
 from streamkit.delivery.connection import reset_connection
 from streamkit.servers.request_body import RequestBody
-from streamkit.servers.request_head import RequestRefused, make_head
+from streamkit.servers.request_head import RequestRefused, make_head, split_header_line
 from streamkit.servers.wsgi_environ import make_environ
 from streamkit.servers.wsgi_exchange import WSGIExchange
 
 _WRITE_SECONDS = 30.0  # as in StreamServer: a client that does not read for so long is dropped
-_FOLD = re.compile(r"\r?\n[ \t]+")
 
 
-class StreamingHandlerMixin:
+class StreamingHandlerMixin(BaseHTTPRequestHandler):
     """Adds `stream` to a `BaseHTTPRequestHandler`; stands before it in the list of bases."""
 
-    if TYPE_CHECKING:  # what BaseHTTPRequestHandler has
-        command: str
-        path: str
-        request_version: str
-        protocol_version: str
-        headers: Message
-        connection: socket.socket
-        client_address: Any
-        close_connection: bool
-        rfile: BufferedReader
-        wfile: IO[bytes]
-        server: Any
-        log_request: Callable[..., None]
-        send_error: Callable[..., None]
+    connection: socket.socket
+    rfile: BufferedReader
+    _broken_line = ""
+
+    def parse_request(self) -> bool:
+        """Parse the head as http.server does, and note for `stream` what it overlooks."""
+        file = self.rfile
+        lines = _HeaderLines(file)
+        self.rfile = cast(BufferedReader, lines)
+        try:
+            return super().parse_request()
+        finally:
+            self.rfile = file
+            self._broken_line = lines.broken
 
     def stream(self, response: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]) -> None:
         """Answer the current request with a WSGI response object or application; returns when it has ended.
 
         Call it instead of `send_response`, once per request. Sets `close_connection`; calls `log_request` with
         status and body bytes. Clients that leave are no error; what the response raises is logged on
-        `streamkit.server` and answered 500 where nothing was sent yet. A request whose framing is broken is
-        answered 400 or 501. Without a timeout of its own the socket gets one of 30 s for the time of the call.
+        `streamkit.server` and answered 500 where nothing was sent yet. A request whose header lines or framing are
+        broken is answered 400 or 501 (RFC 9112 sections 2.2, 5.1 and 6.3). Without a timeout of its own the socket
+        gets one of 30 s for the time of the call.
         """
         request_version = _version(self.request_version)
         protocol_version = _version(self.protocol_version)
-        fields = [(name, _FOLD.sub(" ", str(value))) for name, value in self.headers.items()]
+        fields = [(name, str(value)) for name, value in self.headers.items()]
         try:
+            if self._broken_line:
+                raise RequestRefused("400 Bad Request", self._broken_line)
             head = make_head(self.command, self.path, min(request_version, (1, 1)), fields)
         except RequestRefused as refusal:
             self.close_connection = True
@@ -119,6 +125,26 @@ class StreamingHandlerMixin:
         except OSError:  # a Unix socket has no such option
             pass
         return before
+
+
+class _HeaderLines:
+    """The handler's `rfile` while http.server reads a head from it."""
+
+    def __init__(self, file: BufferedReader) -> None:
+        self._file = file
+        self.broken = ""
+        """What is wrong with a line that came; "" where they are headers all."""
+
+    def readline(self, limit: int) -> bytes:
+        line = self._file.readline(limit)
+        # RFC 9112 2.2 allows a bare LF as the end of a line, and http.server and the proxies agree about it.
+        text = line.removesuffix(b"\n").removesuffix(b"\r")
+        if text:
+            try:
+                split_header_line(text)
+            except RequestRefused as refusal:
+                self.broken = str(refusal)
+        return line
 
 
 class _HandlerSource:

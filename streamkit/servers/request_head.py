@@ -100,6 +100,16 @@ def make_head(
     )
 
 
+def split_header_line(line: bytes) -> tuple[str, str]:
+    """Name and value of a header line, given without its line end and not empty. Raises RequestRefused."""
+    if line[0] in b" \t":
+        raise RequestRefused("400 Bad Request", "obsolete line folding (RFC 9112 section 5.2)")
+    match = _HEADER_LINE.fullmatch(line)
+    if match is None:  # among others a space before the colon (section 5.1), a bare CR (2.2), NUL
+        raise RequestRefused("400 Bad Request", "a header line is not name, colon, value")
+    return match[1].decode("ascii"), match[2].rstrip(b" \t").decode("latin-1")
+
+
 def _split_target(method: str, target: str) -> tuple[str, str, str]:
     authority = ""
     if target == "*" and method == "OPTIONS":
@@ -203,12 +213,7 @@ class HeadParser:
             raise RequestRefused(
                 "431 Request Header Fields Too Large", f"more than {MAX_HEADERS} header lines"
             )
-        if line[0] in b" \t":
-            raise RequestRefused("400 Bad Request", "obsolete line folding (RFC 9112 section 5.2)")
-        match = _HEADER_LINE.fullmatch(line)
-        if match is None:  # among others a space before the colon (section 5.1), a bare CR, NUL
-            raise RequestRefused("400 Bad Request", "a header line is not name, colon, value")
-        self._headers.append((match[1].decode("ascii"), match[2].rstrip(b" \t").decode("latin-1")))
+        self._headers.append(split_header_line(line))
         return None
 
     def _take_request_line(self, line: bytes) -> None:

@@ -141,6 +141,37 @@ def test_broken_framing_is_refused(framing: bytes) -> None:
         assert read_all(sock).startswith(b"HTTP/1.1 400 ")
 
 
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Content-Length : %d\r\n",  # RFC 9112 section 5.1
+        b"foo bar\r\nContent-Length: %d\r\n",
+        b": y\r\nContent-Length: %d\r\n",
+        b"X: a\rContent-Length: %d\r\n",  # section 2.2
+        b"X: a\r\r\nContent-Length: %d\r\n",
+        b"\r\r\nContent-Length: %d\r\n",
+        b"X: a\x00\r\nContent-Length: %d\r\n",
+        b"X: a\r\n Content-Length: %d\r\n",  # section 5.2
+    ],
+)
+def test_a_request_hidden_behind_a_broken_header_line_does_not_run(lines: bytes) -> None:
+    with handler_server("HTTP/1.1") as (sock, seen):
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\n" + lines % len(SMUGGLED) + b"\r\n" + SMUGGLED)
+        answer = read_all(sock)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert [code for _, code, _ in seen] == [400]
+
+
+def test_a_bare_lf_ends_a_header_line() -> None:
+    with handler_server("HTTP/1.1") as (sock, _):
+        sock.sendall(b"GET / HTTP/1.1\nHost: h\nX:\n\n" + get())
+        assert [read_answer(sock)[2] for _ in range(2)] == [b"onetwo", b"onetwo"]
+
+
 def test_http_server_answers_100_continue_once() -> None:
     with handler_server("HTTP/1.1") as (sock, _):
         sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
