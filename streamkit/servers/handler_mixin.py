@@ -104,7 +104,7 @@ class StreamingHandlerMixin(BaseHTTPRequestHandler):
         timeout_before = self._prepare_socket()
         try:
             exchange.run(response)
-            self.close_connection = not (exchange.keep_alive and body.drain())
+            self.close_connection = exchange.was_replaced() or not (exchange.keep_alive and body.drain())
         except BaseException:
             self.close_connection = True
             raise

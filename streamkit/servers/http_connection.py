@@ -8,7 +8,6 @@ shut the socket down, which wakes the waiting thread, and only that thread close
 from __future__ import annotations
 
 import logging
-import os
 import select
 import socket
 import threading
@@ -76,7 +75,6 @@ class Connection:
         self._read_timeout: float | None = owner.timeouts.head
         self._deadline: float | None = None
         self._lock = threading.Lock()
-        self._inode = os.fstat(sock.fileno()).st_ino
         self._idle = True
         self._served = 0
         self._closed = False
@@ -129,14 +127,6 @@ class Connection:
             raise TimeoutError("the client sent nothing for longer than the limit")
         return self._socket.recv(size)
 
-    def _was_replaced(self) -> bool:
-        """Whether the application moved the connection away and put another socket under the descriptor.
-
-        Requests that were read ahead must not run then: nobody would get their answers.
-        """
-        descriptor = self._socket.fileno()
-        return descriptor < 0 or os.fstat(descriptor).st_ino != self._inode
-
     def _has_unread(self) -> bool:
         if self._socket.fileno() < 0:
             return False
@@ -163,7 +153,7 @@ class Connection:
                     return
                 exchange, body = self._exchange(head)
                 must_reset = exchange.must_reset
-                if self._was_replaced():
+                if exchange.was_replaced():
                     body.detach_source()
                     return
                 if not exchange.keep_alive or not self._drain(body):
@@ -231,7 +221,6 @@ class Connection:
             status_version="HTTP/1.1",
             can_chunk=head.version >= (1, 1),
             may_keep_alive=lambda: head.keep_alive and self._owner.may_keep_alive(),
-            was_replaced=self._was_replaced,
         )
         try:
             exchange.run(self._owner.application)

@@ -56,10 +56,9 @@ class WSGIExchange:
     can_chunk: whether both sides speak HTTP/1.1; without that a body of unknown length ends with the connection.
     continue_sent: whether somebody answered `Expect: 100-continue` already.
     may_keep_alive: asked once, when the head is made, whether the connection shall be kept.
-    was_replaced: whether the application has taken the connection away, and sends the rest by itself.
 
     After `run`: `status` (0: nothing was sent), `body_bytes` that were handed to the kernel, `keep_alive`,
-    `must_reset`. One exchange is used by one thread.
+    `must_reset`, `was_replaced()`. One exchange is used by one thread.
     """
 
     def __init__(
@@ -72,7 +71,6 @@ class WSGIExchange:
         status_version: str,
         can_chunk: bool,
         may_keep_alive: Callable[[], bool],
-        was_replaced: Callable[[], bool] = lambda: False,
         continue_sent: bool = False,
     ) -> None:
         self.environ = environ
@@ -81,12 +79,12 @@ class WSGIExchange:
         self.keep_alive = False
         self.must_reset = False
         self._socket = sock
+        self._inode = os.fstat(sock.fileno()).st_ino
         self._request = head
         self._body = body
         self._status_version = status_version
         self._can_chunk = can_chunk
         self._may_keep_alive = may_keep_alive
-        self._was_replaced = was_replaced
         self._response: ResponseHead | None = None
         self._head_sent = False
         self._chunked = False
@@ -121,6 +119,15 @@ class WSGIExchange:
             self._client_error = (
                 None  # its traceback refers to this frame: a cycle that would hold the iterable
             )
+
+    def was_replaced(self) -> bool:
+        """Whether the application moved the connection away and put another socket under the descriptor.
+
+        It sends the rest by itself then, and the last thing on that connection (RFC 9112 section 9.6). Requests that
+        were read ahead must not run: nobody would get their answers.
+        """
+        descriptor = self._socket.fileno()
+        return descriptor < 0 or os.fstat(descriptor).st_ino != self._inode
 
     # The application's side
 
@@ -217,7 +224,7 @@ class WSGIExchange:
             raise RuntimeError("the application returned without calling start_response")
         bodiless = not response.allows_body(self._request.method)
         short = not bodiless and response.length is not None and self.body_bytes != response.length
-        if short and not self._was_replaced():  # else somebody else sends the rest
+        if short and not self.was_replaced():  # else somebody else sends the rest
             if SocketConnection(self._socket).is_gone():
                 raise ClientDisconnected("the client left before it had the whole body")
             raise ContentLengthError(

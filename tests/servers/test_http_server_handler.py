@@ -15,8 +15,16 @@ from typing import Any
 
 import pytest
 
+from streamkit import EventSourceResponse
 from streamkit.servers.http_server import StreamingHandlerMixin
-from tests.servers.raw_client import WAIT_SECONDS, get, nothing_left_behind, read_all, read_answer
+from tests.servers.raw_client import (
+    WAIT_SECONDS,
+    get,
+    nothing_left_behind,
+    read_all,
+    read_answer,
+    read_until,
+)
 from tests.services import program
 
 PLAIN = [("Content-Type", "text/plain")]
@@ -139,6 +147,37 @@ def test_broken_framing_is_refused(framing: bytes) -> None:
     with handler_server("HTTP/1.1") as (sock, _):
         sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h\r\n" + framing + b"\r\nx")
         assert read_all(sock).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_request_behind_a_stream_that_left_the_server_does_not_run() -> None:
+    goes_on = threading.Event()
+
+    def events() -> Iterator[str]:
+        yield "one"
+        assert goes_on.wait(WAIT_SECONDS)
+        yield "two"
+
+    class Detaching(Handler):
+        def do_GET(self) -> None:
+            self.stream(EventSourceResponse(events(), delivery="detached"))
+
+    Detaching.protocol_version, Detaching.requests = "HTTP/1.1", []
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = False  # so that `server_close` waits for the handler
+
+    with (
+        Server(("127.0.0.1", 0), Detaching) as server,
+        socket.create_connection(server.server_address) as sock,
+    ):
+        sock.settimeout(WAIT_SECONDS)
+        sock.sendall(get() + get("/next", method="POST"))
+        server.handle_request()
+        answer = read_until(sock, b"data: one\n\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        goes_on.set()
+        assert read_all(sock).endswith(b"data: two\n\n\r\n0\r\n\r\n")
+    assert [method for method, _, _ in Detaching.requests] == ["GET"]
 
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
