@@ -151,8 +151,13 @@ class Connection:
                     return
                 if head is None:
                     return
-                exchange, body = self._exchange(head)
-                must_reset = exchange.must_reset
+                exchange, body = self._prepare(head)
+                began = time.monotonic()
+                try:
+                    exchange.run(self._owner.application)
+                finally:
+                    must_reset = exchange.must_reset
+                    self._log(head.method, log_path(head), exchange.status, exchange.body_bytes, began)
                 if exchange.was_replaced():
                     body.detach_source()
                     return
@@ -199,8 +204,7 @@ class Connection:
             self._buffer += data
         return head
 
-    def _exchange(self, head: RequestHead) -> tuple[WSGIExchange, RequestBody]:
-        began = time.monotonic()
+    def _prepare(self, head: RequestHead) -> tuple[WSGIExchange, RequestBody]:
         self._read_timeout = self._owner.timeouts.body
         self._deadline = None
         self._socket.settimeout(self._owner.timeouts.write)
@@ -222,10 +226,6 @@ class Connection:
             can_chunk=head.version >= (1, 1),
             may_keep_alive=lambda: head.keep_alive and self._owner.may_keep_alive(),
         )
-        try:
-            exchange.run(self._owner.application)
-        finally:
-            self._log(head.method, log_path(head), exchange.status, exchange.body_bytes, began)
         return exchange, body
 
     def _drain(self, body: RequestBody) -> bool:

@@ -98,19 +98,19 @@ class WSGIExchange:
     def run(self, application: WSGIApplication) -> None:
         """Call the application, send its answer, close its iterable.
 
-        An Exception is answered or logged here and never escapes; SystemExit and the like do, after `close()`.
+        Any error is answered here. An Exception is logged too, and does not escape; SystemExit and the like do, after
+        `close()`.
         """
+        iterable: Iterable[bytes] | None = None
         try:
             try:
                 iterable = application(self.environ, self.start_response)
-            except Exception as error:
-                self._fail(error)
-                return
-            try:
                 self._transmit(iterable)
                 self._complete()
-            except Exception as error:
+            except BaseException as error:
                 self._fail(error)
+                if not isinstance(error, Exception):
+                    raise
             finally:
                 self._close(iterable)
         finally:
@@ -301,7 +301,7 @@ class WSGIExchange:
             seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
         return False
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Answer a failure where nothing was sent yet; make sure that nobody takes the answer for complete else."""
         # An application that closed the connection itself has told whoever is to know why.
         if self._is_of_client(error) or self._socket.fileno() < 0:
@@ -310,7 +310,8 @@ class WSGIExchange:
             if refusal and not self._head_sent and self._client_error is None:
                 self._answer_plainly(refusal)
         else:
-            logger.error("error while answering %s", self.request_line(), exc_info=error)
+            if isinstance(error, Exception):  # the others go on to somebody who says so
+                logger.error("error while answering %s", self.request_line(), exc_info=error)
             if not self._head_sent:
                 self._answer_plainly("500 Internal Server Error")
         is_event_stream = self._response is not None and self._response.is_event_stream

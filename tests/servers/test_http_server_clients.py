@@ -462,11 +462,22 @@ def test_close_that_raises_is_logged_and_takes_nothing_from_the_answer(
         wait_until(lambda: "boom in close" in caplog.text)
 
 
-def test_sys_exit_in_a_request_ends_that_connection_only(caplog: pytest.LogCaptureFixture) -> None:
-    with running(failing(SystemExit(3), after=1)) as server:
-        assert ask(server, get()).endswith(b"6\r\nrow 0\n\r\n")
-        assert ask(server, get()).endswith(b"6\r\nrow 0\n\r\n")
-    assert "sys.exit()" in caplog.text
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_an_application_that_ends_its_thread_ends_that_connection_only(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(failing(error, after=1)) as server:
+        for _ in range(2):
+            assert ask(server, get()).endswith(b"6\r\nrow 0\n\r\n")  # no last chunk
+        with connected(server) as sock:
+            sock.sendall(get(version="1.0"))
+            with pytest.raises(ConnectionResetError):
+                read_all(sock)
+        answer = ask(server, get("/early"))
+        assert answer.startswith(b"HTTP/1.1 500 ")
+        assert b"\r\nConnection: close\r\n" in answer
+        wait_until(lambda: len(caplog.records) == 4)
+    assert [type(error)] * 4 == [record.exc_info[0] for record in caplog.records if record.exc_info]
 
 
 def test_a_file_on_sendfile_whose_reader_leaves(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

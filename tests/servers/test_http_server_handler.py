@@ -140,6 +140,37 @@ def test_a_late_error_never_looks_complete(protocol: str, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize(
+    ("path", "protocol"), [("/early", "HTTP/1.1"), ("/late", "HTTP/1.1"), ("/late", "HTTP/1.0")]
+)
+def test_ctrl_c_in_a_request_never_looks_complete_and_goes_on_to_the_server(path: str, protocol: str) -> None:
+    class Interrupted(Handler):
+        def do_GET(self) -> None:
+            self.stream(self.answer)
+
+        def answer(self, environ: dict[str, Any], start_response: Any) -> Any:
+            if self.path == "/late":
+                start_response("200 OK", list(PLAIN))
+                yield b"one"
+            raise KeyboardInterrupt
+
+    Interrupted.protocol_version, Interrupted.requests = protocol, []
+    with (
+        HTTPServer(("127.0.0.1", 0), Interrupted) as server,
+        socket.create_connection(server.server_address, timeout=WAIT_SECONDS) as sock,
+    ):
+        sock.sendall(get(path))
+        with pytest.raises(KeyboardInterrupt):
+            server.handle_request()
+        if path == "/early":
+            assert read_all(sock).startswith(b"HTTP/1.1 500 ")
+        elif protocol == "HTTP/1.1":
+            assert read_all(sock).endswith(b"3\r\none\r\n")
+        else:
+            with pytest.raises(ConnectionResetError):
+                read_all(sock)
+
+
+@pytest.mark.parametrize(
     "framing",
     [b"Content-Length: 1\r\nContent-Length: 2\r\n", b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"],
 )
