@@ -31,7 +31,10 @@ LEAVE_SECONDS: Final = 2.0
 def environ_for(
     path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes = b""
 ) -> dict[str, Any]:
-    """A WSGI environ (PEP 3333) for `path`, which may have a query. Raises ValueError where it has no leading slash."""
+    """A WSGI environ (PEP 3333) for `path`, which may have a query; text beyond ASCII is sent as UTF-8.
+
+    Raises ValueError where `path` has no leading slash.
+    """
     if not path.startswith("/"):
         raise ValueError(
             f'path is {path!r}; it begins with "/" and may have a query, such as "/events?topic=a"'
@@ -41,7 +44,7 @@ def environ_for(
         "REQUEST_METHOD": method,
         "SCRIPT_NAME": "",
         "PATH_INFO": unquote_to_bytes(path_part).decode("latin-1"),
-        "QUERY_STRING": query,
+        "QUERY_STRING": _as_sent(query),
         "SERVER_NAME": "localhost",
         "SERVER_PORT": "80",
         "SERVER_PROTOCOL": "HTTP/1.1",
@@ -58,8 +61,13 @@ def environ_for(
     }
     for name, value in (headers or {}).items():
         key = name.upper().replace("-", "_")
-        environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = value
+        environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"] = _as_sent(value)
     return environ
+
+
+def _as_sent(text: str) -> str:
+    """UTF-8, byte by byte as a str (PEP 3333, "Unicode Issues"): what a server makes of the bytes of a client."""
+    return text.encode().decode("latin-1")
 
 
 class Exchange:

@@ -10,8 +10,8 @@ from wsgiref.validate import validator
 
 import pytest
 
-from streamkit import ServerSentEvent
-from streamkit.testing import cuts, take_chunks, take_events, take_json_lines
+from streamkit import EventSourceResponse, ServerSentEvent, last_event_id
+from streamkit.testing import cuts, running, take_chunks, take_events, take_json_lines
 from tests.testing.applications import Application
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -37,6 +37,20 @@ def test_the_producer_is_closed_when_it_returns() -> None:
 def test_coming_back_with_an_id() -> None:
     taken = take_events(Application(), "/events", 2, headers={"Last-Event-ID": "41"})
     assert [event.id for event in taken] == ["42", "43"]
+
+
+def test_an_id_beyond_ascii_comes_back_as_it_does_through_a_server() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        seen = [last_event_id(environ), environ["QUERY_STRING"].encode("latin-1").decode()]
+        events = [ServerSentEvent(seen, id="é7")]
+        return EventSourceResponse(events, delivery="threaded")(environ, start_response)
+
+    for headers in (None, {"Last-Event-ID": "é7"}):
+        event = take_events(app, "/?name=é", 1, headers=headers)[0]
+        assert event.json() == [headers and "é7", "name=é"]
+    with running(app) as server, server.client() as client:
+        client.open("/?name=%C3%A9", last_event_id="é7")
+        assert client.take(1)[0].json() == ["é7", "name=%C3%A9"]
 
 
 def test_a_stream_that_ends_first() -> None:
