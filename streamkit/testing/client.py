@@ -103,7 +103,7 @@ class Client:
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in lines.items()
         )
-        self._decoder = EventStreamDecoder()
+        self._decoder = EventStreamDecoder(last_event_id=self._cursor)
         self._events.clear()
         self._buffer_bytes = 0
         self.complete = False
@@ -132,9 +132,8 @@ class Client:
     @property
     def last_event_id(self) -> str:
         """The id in force after the events that were taken, else the one that was sent; `""` where there is none."""
-        if self._events:  # decoded, but not taken: the client has not seen them
-            return self._cursor
-        return self._decoder.last_event_id or self._cursor
+        # What was decoded and not taken the client has not seen.
+        return self._cursor if self._events else self._decoder.last_event_id
 
     def read(self) -> bytes:
         """The bytes of the body that come next, without the framing of HTTP; `b""` at its proper end.

@@ -182,6 +182,31 @@ def test_coming_back_with_the_last_id(server: RunningServer) -> None:
         assert [event.id for event in client.resume().take(1)] == ["13"]
 
 
+def test_an_id_stays_in_force_until_another_comes() -> None:  # WHATWG HTML 9.2.6, dispatch the event
+    stream = b"data: a\n\ndata: b\nid: 8\n\ndata: c\n\ndata: d\nid\n\ndata: e\n\n"
+    with OneAnswer(b"HTTP/1.1 200 OK\r\n\r\n" + stream) as client:
+        client.open("/", last_event_id="7")
+        for seen in ("7", "8", "8", "", ""):
+            assert [event.id for event in client.take(1)] == [client.last_event_id] == [seen]
+        assert client.take(1) == []
+        assert client.last_event_id == ""
+
+
+def test_coming_back_after_an_event_without_an_id() -> None:
+    asked = []
+
+    def app(environ: Any, start_response: Any) -> Any:
+        asked.append(environ.get("HTTP_LAST_EVENT_ID"))
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [b"data: status\n\n" if asked[-1] else b"data: x\nid: 7\n\ndata: status\n\n"]
+
+    with running(app) as server, server.client() as client:
+        assert len(client.open("/").take(2)) == 2
+        assert len(client.resume().take(1)) == 1
+        assert len(client.resume().take(1)) == 1
+    assert asked == [None, "7", "7"]
+
+
 def test_headers_method_and_body_are_sent(server: RunningServer) -> None:
     with server.client() as client:
         client.open("/echo?a=b", method="POST", headers={"X-Name": "Ada"}, body=b"hello")
