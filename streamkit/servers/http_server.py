@@ -99,7 +99,10 @@ class StreamServer(http.server.HTTPServer):
         self._by_thread: dict[int, Connection] = {}
         self._changed = threading.Condition()
         self._stopping = False
-        self._shutdown_began = False
+        self._shutdown_thread: int | None = None
+        self._shutdown_over = False
+        self._stoppers: set[Connection] = set()
+        """Those with a request that called `shutdown`."""
         self._loop_running = False
         self._thread: threading.Thread | None = None
         host = host[1:-1] if host.startswith("[") and host.endswith("]") else host or "0.0.0.0"
@@ -242,6 +245,7 @@ class StreamServer(http.server.HTTPServer):
         with self._changed:
             was_full = len(self._connections) >= self.max_connections
             self._connections.discard(connection)
+            self._stoppers.discard(connection)
             self._changed.notify_all()
         if was_full:
             self._wake()
@@ -260,14 +264,35 @@ class StreamServer(http.server.HTTPServer):
         self._wake()
 
     def shutdown(self) -> None:
-        """Stop gracefully, as the file's head says; returns when it is over. A second call does nothing.
+        """Stop gracefully, as the file's head says; returns when it is over. Later calls wait for the first.
 
-        It may be called from a request: that request is not waited for, and not cut.
+        It may be called from a request, which the stop neither waits for nor cuts. Whoever calls it from elsewhere, as
+        the end of a `with` block does, waits for that request too, for `grace` seconds more; then it is cut.
         """
+        thread = threading.get_ident()
         with self._changed:
-            if self._shutdown_began:
-                return
-            self._shutdown_began = True
+            asking = self._by_thread.get(thread)
+            if asking is not None:
+                self._stoppers.add(asking)
+                self._changed.notify_all()
+            if self._shutdown_thread == thread and not self._shutdown_over:
+                return  # `on_shutdown` or a signal handler calls it, in the midst of it
+            is_first = self._shutdown_thread is None
+            if is_first:
+                self._shutdown_thread = thread
+            else:
+                self._changed.wait_for(lambda: self._shutdown_over)
+        if is_first:
+            try:
+                self._stop()
+            finally:
+                with self._changed:
+                    self._shutdown_over = True
+                    self._changed.notify_all()
+        if asking is None:
+            self._end_requests(lambda: set(self._stoppers))
+
+    def _stop(self) -> None:
         self.request_stop()
         with self._changed:
             if threading.current_thread() is not self._thread:
@@ -281,9 +306,16 @@ class StreamServer(http.server.HTTPServer):
                 self.on_shutdown()
             except Exception:
                 logger.exception("on_shutdown raised")
-        if not self._wait_for_requests(self.grace):
-            self.connections_cut += self.cut_connections()
-            self._wait_for_requests(_CUT_SECONDS)
+        self._end_requests(lambda: self._connections - self._stoppers)
+
+    def _end_requests(self, which: Callable[[], set[Connection]]) -> None:
+        """Wait for the grace until `which` names no connection, then cut those that it still does."""
+        if not self._wait_for(which, self.grace):
+            with self._changed:
+                late = which()
+                self._stoppers -= late  # nobody waits for them a second time
+            self.connections_cut += sum([connection.cut() for connection in late])
+            self._wait_for(lambda: late & self._connections, _CUT_SECONDS)
 
     def cut_connections(self) -> int:
         """Shut down the sockets of all connections but the caller's own; returns how many had a request."""
@@ -317,10 +349,10 @@ class StreamServer(http.server.HTTPServer):
         for connection in self._others():
             connection.close_if_idle(fresh=fresh)
 
-    def _wait_for_requests(self, seconds: float | None) -> bool:
+    def _wait_for(self, which: Callable[[], set[Connection]], seconds: float | None) -> bool:
         deadline = None if seconds is None else time.monotonic() + seconds
         with self._changed:
-            while self._others():
+            while which():
                 left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False

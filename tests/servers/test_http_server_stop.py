@@ -150,6 +150,62 @@ def test_a_request_may_stop_the_server() -> None:
         assert b"\r\nConnection: close\r\n" in answer
 
 
+@pytest.mark.parametrize("grace", [None, WAIT_SECONDS])
+def test_requests_that_stop_the_server_end_before_the_with_block_does(grace: float | None) -> None:
+    gate = Gate()
+    asked = threading.Semaphore(0)
+    over = threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"] != "/stop":
+            return gate(environ, start_response)
+        asked.release()
+        server.shutdown()
+        assert over.wait(WAIT_SECONDS)  # the stop is over, and this request goes on
+        start_response("200 OK", list(PLAIN))
+        return [b"bye"]
+
+    server = StreamServer(app, port=0, grace=grace, on_shutdown=lambda: server.shutdown())
+
+    def serve_in_a_block() -> None:
+        with server:
+            server.serve_forever()
+
+    thread = threading.Thread(target=serve_in_a_block, daemon=True)
+    thread.start()
+    with nothing_left_behind(), connected(server) as slow, connected(server) as one, connected(server) as two:
+        slow.sendall(get())
+        assert gate.entered.acquire(timeout=WAIT_SECONDS)
+        for stopper in (one, two):
+            stopper.sendall(get("/stop"))
+            assert asked.acquire(timeout=WAIT_SECONDS)
+        gate.open.set()
+        assert read_all(slow).endswith(b"5\r\nended\r\n0\r\n\r\n")
+        over.set()
+        for stopper in (one, two):
+            assert read_all(stopper).endswith(b"\r\n\r\nbye")
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+    assert server.connections_cut == 0
+
+
+def test_a_request_that_stops_the_server_and_does_not_end_is_cut() -> None:
+    gate = Gate()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        server.shutdown()
+        return gate(environ, start_response)
+
+    with nothing_left_behind():
+        with running(app, grace=0.05) as server, connected(server) as sock:
+            sock.sendall(get())
+            assert gate.entered.acquire(timeout=WAIT_SECONDS)
+            server.shutdown()
+            assert gate.closed.wait(WAIT_SECONDS)
+            assert not read_all(sock).endswith(b"0\r\n\r\n")
+        assert server.connections_cut == 1
+
+
 def test_a_server_is_started_once_and_may_never_be_started() -> None:
     with nothing_left_behind():
         with StreamServer(Gate(), port=0):
