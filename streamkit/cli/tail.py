@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from streamkit.cli.arguments import add_command, count, duration, duration_or_none, header, http_url, method
 from streamkit.cli.failures import FINE, WRONG, CommandFailed, UsageError
@@ -24,6 +24,13 @@ EXAMPLES = """\
   python -m streamkit tail https://api.example.com/chat --data '{"prompt": "hi"}' -H 'Authorization: Bearer ...'
   python -m streamkit tail localhost:8000/events --raw --for 1m > events.txt
 """
+
+MAX_DEPTH: Final = 32
+"""Objects and lists within each other that are still shown as JSON; who writes for readers has fewer. Deeper ones could
+be more than the recursion of `json` takes (about 1,000), and are printed as they came."""
+
+MAX_INDENTED: Final = 4096
+"""Characters of JSON that are laid out over several lines, which multiplies them by up to `MAX_DEPTH`."""
 
 _SILENT = logging.NullHandler()
 
@@ -194,12 +201,20 @@ def _value(data: str | None) -> Any:
         return None
     try:
         value = json.loads(data, parse_constant=_refuse)
-        json.dumps(
-            value, allow_nan=False
-        )  # 1e999 is read as infinity, and too deep a nesting is no value either
+        if not _is_within(value, MAX_DEPTH):
+            return data
+        json.dumps(value, allow_nan=False)  # 1e999 is read as infinity
     except (ValueError, RecursionError):
         return data
     return value
+
+
+def _is_within(value: Any, depth: int) -> bool:
+    """Whether objects and lists are nested at most `depth` deep in a value of JSON."""
+    if not isinstance(value, (dict, list)):
+        return True
+    inner = value.values() if isinstance(value, dict) else value
+    return depth > 0 and all(_is_within(one, depth - 1) for one in inner)
 
 
 def _refuse(constant: str) -> None:
@@ -208,7 +223,7 @@ def _refuse(constant: str) -> None:
 
 def _pretty(data: str, output: Output) -> str:
     """JSON objects and lists on one line where they are short, indented where not; other text as it is."""
-    if not data.startswith(("{", "[")):
+    if not data.startswith(("{", "[")) or len(data) > MAX_INDENTED:
         return safe(data)
     value = _value(data)
     if isinstance(value, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,44 @@ def test_control_characters_are_escaped(naive: str, capsys: pytest.CaptureFixtur
     assert "\u202e" not in text
     assert "\\x1b]0;owned\\x07" in text
     assert "a\\x1b[2J" in text
+
+
+@contextlib.contextmanager
+def sending(*events: str) -> Iterator[str]:
+    """The URL of a server that sends the data of these events to each client, and closes."""
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [f"data: {data}\n\n".encode() for data in events]
+
+    with StreamServer(app, port=0, grace=0).start() as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("options", [[], ["--json"], ["--raw"]])
+def test_data_of_any_depth_is_printed(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Near the limit of recursion a level more or less of the caller decides, so each depth is tried."""
+    depths = [30, *range(850, 1001, 5), 100_000]
+    with sending(*("[" * depth + "]" * depth for depth in depths)) as url:
+        assert main(["tail", url, "--no-reconnect", *options]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    if options == ["--json"]:
+        values = [json.loads(line)["data"] for line in lines]
+        assert isinstance(values[0], list)
+        assert values[1:] == ["[" * depth + "]" * depth for depth in depths[1:]]
+    else:
+        assert lines[-1].endswith("[" * 100_000 + "]" * 100_000)
+
+
+def test_one_event_cannot_fill_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Laid out over lines each of these zeros would stand behind thousands of spaces."""
+    deep = "[" * 900 + "0," * 10_000 + "0" + "]" * 900
+    wide = "[" * 20 + "0," * 1_500 + "0" + "]" * 20
+    with sending(deep, wide) as url:
+        assert main(["tail", url, "--no-reconnect"]) == 0
+    shown = capsys.readouterr().out
+    assert deep in shown
+    assert len(shown) < len(deep) + 100_000
 
 
 def test_it_leaves_in_time(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
