@@ -2,7 +2,11 @@
 
 import sys
 
-from streamkit.cli import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from streamkit.cli import main
+
+        code = main()
+    except KeyboardInterrupt:  # while the first modules were being loaded
+        code = 130
+    sys.exit(code)

@@ -13,7 +13,7 @@ from typing import Any
 
 import streamkit
 from streamkit.cli.failures import FINE, INTERRUPTED, USAGE, WRONG, CommandFailed, ReaderLeft, UsageError
-from streamkit.cli.output import complain, finish
+from streamkit.cli.output import complain, finish, open_closed_streams
 
 COMMANDS = ("serve", "tail", "doctor", "bench", "publish", "config", "schema")
 """Each is the module of that name in this folder: `add_to(commands)` declares it, `run(arguments)` does it."""
@@ -22,10 +22,14 @@ COMMANDS = ("serve", "tail", "doctor", "bench", "publish", "config", "schema")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. argv: the arguments without the program's name; None takes those of the process.
 
-    Returns the exit code. Never raises SystemExit; exceptions of the user's own code come through.
+    Returns the exit code. Never raises SystemExit; exceptions of the user's own code come through. A standard stream
+    that is closed (`>&-`) is opened as /dev/null first, as `sys.stdin`, `sys.stdout` or `sys.stderr` of the process.
     """
+    open_closed_streams()
     try:
         return _run(argv)
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
         finish()
 
@@ -54,8 +58,6 @@ def _run(argv: Sequence[str] | None) -> int:
         return WRONG
     except ReaderLeft:
         return FINE
-    except KeyboardInterrupt:
-        return INTERRUPTED
     return code
 
 

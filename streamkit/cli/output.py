@@ -82,6 +82,18 @@ class Output:
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.colour and text else text
 
 
+def open_closed_streams() -> None:
+    """Give the process /dev/null for each standard stream that it was started without, which Python shows as None.
+
+    The descriptors are those of the closed streams, the lowest that are free; else the next socket would get one, and
+    hear what somebody writes to the standard error.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nothing, mode, encoding="utf-8", closefd=False))
+
+
 def complain(text: str) -> None:
     """Write one line to the standard error; where that is closed there is nobody to tell."""
     try:

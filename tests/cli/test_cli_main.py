@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,51 @@ def test_help_into_a_closed_pipe_is_silent() -> None:
     finally:
         os.close(write_end)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("command", "closed", "code"),
+    [
+        (["config", "nginx"], ">&-", 0),
+        (["--help"], ">&-", 0),
+        (["publish", "sqlite:///{folder}/events.db", "news", "-"], "<&-", 0),
+        (["publish", "sqlite:///{folder}/events.db", "news", "hello"], ">&- 2>&-", 0),
+        (["tail", "127.0.0.1:1", "--data", "@-"], "<&-", 1),
+        (["tail", "127.0.0.1:1", "--no-reconnect"], "<&- >&- 2>&-", 1),
+        (["doctor", "127.0.0.1:1"], "2>&-", 1),
+        (["doctor", "127.0.0.1:1"], ">&- 2>&-", 1),
+    ],
+)
+def test_a_closed_standard_stream_is_nothing(
+    tmp_path: Path, command: list[str], closed: str, code: int
+) -> None:
+    words = [sys.executable, "-m", "streamkit", *(word.format(folder=tmp_path) for word in command)]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {closed}', "sh", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=30,
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    if "2>&-" not in closed:
+        assert done.stderr.count("\n") == code
+
+
+def test_ctrl_c_while_the_commands_are_loaded_is_130(tmp_path: Path) -> None:
+    """The first module that a command imports is one that says so, and takes its time."""
+    (tmp_path / "argparse.py").write_text("import sys, time\nprint('loading', flush=True)\ntime.sleep(20)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamkit", "--version"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"loading\n"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=15)
+    assert (process.returncode, error) == (130, b"")
