@@ -115,6 +115,8 @@ def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> 
             _serve_for_programs(application, host, port)
         else:
             serve(application, host, port)
+    except BrokenPipeError:  # by the line at the end: who read the address (`| head -1`) had enough
+        return FINE
     except (
         OSError
     ) as error:  # the server's own say where it cannot listen; what is left is the line that is printed
@@ -132,15 +134,25 @@ def _serve_for_programs(application: Any, host: str, port: int) -> None:
     from streamkit import streams
     from streamkit.servers.http_server import StreamServer
 
+    asked = False
     with StreamServer(application, host, port, on_shutdown=streams.drain) as server:
-        before = {
-            number: signal.signal(number, lambda *_: server.request_stop())
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
+
+        def stop(number: int, frame: object) -> None:
+            nonlocal asked
+            if asked and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            asked = True
+            server.request_stop()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             Output().json({"url": server.url})
-            server.serve_forever()
-            server.shutdown()
+            try:
+                server.serve_forever()
+                server.shutdown()
+            except KeyboardInterrupt:  # the second: at once
+                server.grace = 0
+                server.connections_cut = server.cut_connections()
             Output().json({"stopped": True, "cut": server.connections_cut})
         finally:
             for number, handler in before.items():

@@ -75,6 +75,74 @@ def test_a_module_of_the_working_directory_is_served(hello: Path, target: str) -
         assert response.read() == b"hello"
 
 
+@pytest.mark.parametrize("options", [[], ["--json"], ["--reload"]])
+def test_a_reader_that_has_the_address_may_leave(hello: Path, options: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamkit", "serve", "hello_site:app", "--port", "0", *options],
+        cwd=hello,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        address = re.search(r"http://[^\s\"]+", process.stdout.readline())
+        assert address
+        process.stdout.close()
+        with urllib.request.urlopen(address[0], timeout=10) as response:
+            assert response.read() == b"hello"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert "rror" not in process.stderr.read()
+
+
+SLOW = """
+import threading
+from streamkit.servers.http_server import StreamServer
+StreamServer.__init__.__kwdefaults__["grace"] = 3600  # so that only a second Ctrl-C ends the request
+
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    yield b"begun"
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, options: list[str]) -> None:
+    (tmp_path / "slow_site.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamkit", "serve", "slow_site:app", "--port", "0", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            address = re.search(r"http://[\d.]+:(\d+)", process.stdout.readline())
+            assert address
+            where = ("127.0.0.1", int(address[1]))
+            with (
+                socket.create_connection(where, timeout=15) as idle,
+                socket.create_connection(where, timeout=15) as sock,
+            ):
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert sock.recv(1)
+                process.send_signal(signal.SIGINT)
+                assert idle.recv(1) == b""  # the stop has begun
+                process.send_signal(signal.SIGINT)
+                told, _ = process.communicate(timeout=15)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert ('"cut": 1' if options else "1 requests were cut") in told
+
+
 @pytest.mark.usefixtures("hello")
 @pytest.mark.parametrize(
     ("arguments", "words"),
