@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from streamkit import FileResponse
+
+_QUERY_CHARACTERS = "%!$&'()*+,;:=@/?-._~"  # RFC 3986 section 3.4, and what has been percent-encoded already
 
 
 def folder_app(folder: Path) -> Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]:
@@ -26,7 +29,9 @@ def folder_app(folder: Path) -> Callable[[dict[str, Any], Callable[..., Any]], I
         if name and not name.endswith("/") and _is_folder(root, name):
             # One slash in front: "//host" would send the browser to another host (RFC 3986 4.2).
             place = (environ.get("SCRIPT_NAME", "").encode("latin-1") + path).strip(b"/")
-            return _say(environ, start_response, "308 Permanent Redirect", ("Location", f"/{quote(place)}/"))
+            query = quote(environ.get("QUERY_STRING", "").encode("latin-1"), safe=_QUERY_CHARACTERS)
+            location = f"/{quote(place)}/" + (f"?{query}" if query else "")
+            return _say(environ, start_response, "308 Permanent Redirect", ("Location", location))
         if not name or name.endswith("/"):
             name += "index.html"
         answer: Iterable[bytes] = FileResponse(name, directory=root)(environ, start_response)
@@ -36,13 +41,21 @@ def folder_app(folder: Path) -> Callable[[dict[str, Any], Callable[..., Any]], I
 
 
 def _is_folder(root: Path, name: str) -> bool:
-    """Whether there is such a folder, of names that may be asked for; the file itself is found by `FileResponse`."""
-    if any(part.startswith(".") for part in name.split("/")):
-        return False
-    try:
-        return root.joinpath(name).is_dir()
-    except (OSError, ValueError):  # too long, or with a NUL
-        return False
+    """Whether there is such a folder, of names that may be asked for and without a symbolic link on the way to it.
+
+    The file itself is found by `FileResponse`, under the same rules.
+    """
+    place = root
+    for part in filter(None, name.split("/")):
+        if part.startswith("."):
+            return False
+        place /= part
+        try:
+            if not stat.S_ISDIR(place.lstat().st_mode):
+                return False
+        except (OSError, ValueError):  # not there, too long, or with a NUL
+            return False
+    return True
 
 
 def _say(

@@ -27,6 +27,9 @@ def site(tmp_path: Path) -> Path:
     (folder / "link.txt").symlink_to(tmp_path / "outside.txt")
     (folder / "inner.txt").symlink_to(folder / "index.html")
     (folder / "circle").symlink_to(folder / "circle")
+    (tmp_path / "secrets" / "deeper").mkdir(parents=True)
+    (folder / "away").symlink_to(tmp_path / "secrets")
+    (folder / "near").symlink_to(folder / "sub")
     (folder / "out").mkdir()
     (folder / "out" / "index.html").symlink_to(tmp_path / "outside.txt")
     return folder
@@ -70,9 +73,18 @@ def test_a_folder_is_left_with_a_slash_on_this_host(site: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "expected"),
+    [("a=1&b=%20x", "?a=1&b=%20x"), ("", ""), ('q=\xc3\xa9"<', "?q=%C3%A9%22%3C"), ("a\r\nb", "?a%0D%0Ab")],
+)
+def test_the_query_comes_along(site: Path, query: str, expected: str) -> None:
+    assert get(site, "/sub", QUERY_STRING=query)[1]["Location"] == f"/sub/{expected}"
+
+
+@pytest.mark.parametrize(
     "path",
     ["/missing", "/.env", "/.git/config", "/../outside.txt", "/sub/../../outside.txt", "/link.txt", "/inner.txt",
-     "/circle", "/empty/", "/index.html/", "/a\x00b", "/out/", "/\xff\xfe", "//../outside.txt", "/" + "a" * 5000],
+     "/circle", "/away", "/away/deeper", "/away/", "/away/nope", "/near", "/near/", "/sub/../away",
+     "/empty/", "/index.html/", "/a\x00b", "/out/", "/\xff\xfe", "//../outside.txt", "/" + "a" * 5000],
 )  # fmt: skip
 def test_nothing_else(site: Path, path: str) -> None:
     status, _, body = get(site, path)
