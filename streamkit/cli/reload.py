@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from streamkit.cli.failures import FINE
+from streamkit.cli.failures import FINE, CommandFailed
 from streamkit.cli.output import complain
 
 CHANGED: Final = 75
@@ -40,7 +40,8 @@ def is_child() -> bool:
 def supervise(arguments: argparse.Namespace) -> int:
     """Run the child until it ends for another reason than changed code; returns its exit code, 0 after a signal.
 
-    A child that failed (a syntax error) is started again when a file changes, so the port is kept the same.
+    A child that failed (a syntax error) is started again when a file changes, so the port is kept the same. Raises
+    CommandFailed where the host has no port.
     """
     port = arguments.port or _free_port(arguments.host)
     command = [sys.executable, *_this_program(), "serve", arguments.target, "--reload"]
@@ -143,6 +144,14 @@ def _this_program() -> list[str]:
 
 
 def _free_port(host: str) -> int:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as asked:
-        asked.bind((host.strip("[]"), 0))
-        return int(asked.getsockname()[1])
+    """A port of the host that nothing listens on now. Raises CommandFailed where there can be none."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", 0, type=socket.SOCK_STREAM)
+        family, kind, _, _, address = found[0]
+        with socket.socket(family, kind) as asked:
+            asked.bind(address)
+            return int(asked.getsockname()[1])
+    except UnicodeError:  # of the encoding of host names, IDNA
+        raise CommandFailed(f"cannot listen on {host!r}, which is not a host name") from None
+    except OSError as error:
+        raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}") from None

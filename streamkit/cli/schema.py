@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import sys
-import traceback
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from streamkit.cli.arguments import add_command
 from streamkit.cli.failures import FINE, WRONG, CommandFailed, UsageError
-from streamkit.cli.output import Output, complain
+from streamkit.cli.module_loading import is_module_name, load_module, module_of_file
+from streamkit.cli.output import Output
 
 EXAMPLES = """\
   python -m streamkit schema shop.events                       content for a response, components for the document
@@ -41,14 +38,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.json and arguments.format == "markdown":
         raise UsageError("--json and --format markdown exclude each other; give one of them")
-    module = load(arguments.module, Path.cwd())
+    name, folder = arguments.module, Path.cwd()
+    if not is_module_name(name, folder):
+        meant = module_of_file(name)
+        advice = f"write {meant}" if meant else "give the name of a Python module, such as shop.events"
+        raise UsageError(f"MODULE is {name!r}; {advice}")
+    module = load_module(name, folder)
     if module is None:
         return WRONG
     try:
         kinds = declared_events(module)
         if not kinds:
             raise CommandFailed(
-                f'the module {arguments.module!r} declares no events; decorate a class with @event("name")'
+                f'the module {name!r} declares no events; decorate a class with @event("name")'
             )
         if arguments.format == "markdown":
             text = markdown_table(*kinds).rstrip("\n")
@@ -58,25 +60,3 @@ def run(arguments: argparse.Namespace) -> int:
         raise CommandFailed(str(error)) from None
     Output().line(text)
     return FINE
-
-
-def load(name: str, folder: Path) -> ModuleType | None:
-    """The module, with `folder` first among the places of modules; None where it fails (its traceback is printed).
-
-    Raises UsageError where there is none of that name.
-    """
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"MODULE is {name!r}; give the name of a Python module, such as shop.events")
-    sys.path.insert(0, str(folder))
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"there is no module {error.name!r} in {folder} or on the path of Python"
-            ) from None
-        traceback.print_exc()
-    except Exception:
-        traceback.print_exc()
-    complain(f"error: the module {name!r} cannot be imported; see above")
-    return None

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import logging
 import signal
-import sys
 import tempfile
-import traceback
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +17,7 @@ from streamkit.cli import reload
 from streamkit.cli.arguments import add_command, port_number
 from streamkit.cli.failures import FINE, WRONG
 from streamkit.cli.failures import UsageError as UsageError
+from streamkit.cli.module_loading import is_module_name, load_module, module_of_file
 from streamkit.cli.output import Output, complain
 
 PACKAGE = Path(__file__).resolve().parent.parent  # streamkit/, in a folder or in a zip file
@@ -115,6 +113,9 @@ def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> 
             _serve_for_programs(application, host, port)
         else:
             serve(application, host, port)
+    except UnicodeError:  # of the encoding of host names, IDNA
+        complain(f"error: cannot listen on {host!r}, which is not a host name")
+        return WRONG
     except BrokenPipeError:  # by the line at the end: who read the address (`| head -1`) had enough
         return FINE
     except (
@@ -162,27 +163,18 @@ def _serve_for_programs(application: Any, host: str, port: int) -> None:
 def load(target: str, folder: Path) -> Any:
     """The WSGI callable that `module:name` names, with `folder` first among the places of modules.
 
-    None where the module itself fails; its traceback is printed, for that is what its author needs. Raises UsageError
-    where there is no such module or name, or it cannot be called.
+    None where the module itself fails; its traceback is printed. Raises UsageError where there is no such module or
+    name, or it cannot be called.
     """
-    module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
-        raise UsageError(f"APP is {target!r}; give module:name, such as app:app, or a folder")
-    sys.path.insert(0, str(folder))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"there is no module {error.name!r} in {folder} or on the path of Python"
-            ) from None
-        traceback.print_exc()
-    except Exception:
-        traceback.print_exc()
-    else:
-        return attribute(module, name)
-    complain(f"error: the module {module_name!r} cannot be imported; see above")
-    return None
+    module_name, _, name = target.partition(":")
+    if not (name and is_module_name(module_name, folder)):
+        meant = module_of_file(module_name)
+        advice = (
+            f"write {meant}:{name or 'app'}" if meant else "give module:name, such as app:app, or a folder"
+        )
+        raise UsageError(f"TARGET is {target!r}; {advice}")
+    module = load_module(module_name, folder)
+    return None if module is None else attribute(module, name)
 
 
 def attribute(module: Any, name: str) -> Any:
@@ -194,7 +186,7 @@ def attribute(module: Any, name: str) -> Any:
         found = getattr(found, part)
     if not callable(found):
         raise UsageError(
-            f"{name!r} in {module.__name__!r} is a {type(found).__name__}; a WSGI application is callable"
+            f"{name!r} in {module.__name__!r} is of type {type(found).__name__}; a WSGI application is callable"
         )
     return found
 

@@ -69,6 +69,8 @@ def test_a_markdown_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
         (["shop_events:app"], 2, "error: MODULE is 'shop_events:app'; give the name of a Python module"),
         (["shop.py"], 2, "error: there is no module"),
         ([""], 2, "error: MODULE is ''"),
+        (["./shop_events.py"], 2, "error: MODULE is './shop_events.py'; write shop_events"),
+        (["shop_events.py"], 2, "error: MODULE is 'shop_events.py'; write shop_events"),
         (["shop_events", "--json", "--format", "markdown"], 2, "error: --json and --format markdown exclude"),
         (["shop_events", "--format", "yaml"], 2, "invalid choice: 'yaml'"),
         (["shop_empty"], 1, "error: the module 'shop_empty' declares no events; decorate a class"),

@@ -152,7 +152,13 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, options: list[str]) -> N
         (["serve", "no_such_module:app"], "no module 'no_such_module'"),
         (["serve", "no_such.module:app"], "no module 'no_such'"),
         (["serve", "hello_site:missing"], "has no 'missing'"),
-        (["serve", "hello_site:number"], "is a int"),
+        (["serve", "hello_site:number"], "is of type int"),
+        (["serve", "./hello_site.py:app"], "write hello_site:app"),
+        (["serve", "hello_site.py:app"], "write hello_site:app"),
+        (["serve", "shop/web.py:"], "write shop.web:app"),
+        (["serve", ".hello_site:app"], "give module:name"),
+        (["serve", "/srv/app.py:app"], "give module:name"),
+        (["serve", "a\0b:app"], "give module:name"),
         (["serve", "--port", "65536"], "not a port"),
         (["serve", "--port", "http"], "not a port"),
         (["nothing"], "invalid choice"),
@@ -184,6 +190,19 @@ def test_a_port_in_use_is_1_and_one_line(capsys: pytest.CaptureFixture[str]) -> 
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert str(port) in error
+
+
+@pytest.mark.usefixtures("hello")
+@pytest.mark.parametrize("host", ["nonsense.invalid", "192.0.2.1", "a" * 70, "::ffff:192.0.2.1"])
+@pytest.mark.parametrize("options", [[], ["--reload"]])
+def test_a_host_that_cannot_be_listened_on_is_1_and_one_line(
+    capsys: pytest.CaptureFixture[str], host: str, options: list[str]
+) -> None:
+    assert main(["serve", "hello_site:app", "--port", "0", "--host", host, *options]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: cannot listen on")
+    assert host in error
 
 
 def test_a_module_that_fails_shows_its_own_traceback(hello: Path, capsys: pytest.CaptureFixture[str]) -> None:
