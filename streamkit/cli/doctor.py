@@ -50,8 +50,9 @@ def add_to(commands: Any) -> None:
         type=duration_or_none,
         default=20.0,
         metavar="TIME",
-        help="with the probe: the silence that has to be lived through; 0 leaves it out (default 20s, more than a"
-        " heartbeat; 65s finds the cut-offs of nginx and most load balancers, 105s that of Cloudflare)",
+        help="with the probe: how long the connection has to stay open without a byte; 0 leaves it out"
+        " (default 20s, more than a heartbeat; 65s finds the cut-offs of nginx and most load balancers,"
+        " 105s that of Cloudflare)",
     )
     parser.add_argument(
         "-H", "--header", metavar="HEADER", type=header, action="append", default=[], help="'Name: value'"

@@ -13,9 +13,9 @@ from streamkit.cli.output import Output, safe_line
 from streamkit.errors import StreamkitError
 
 EXAMPLES = """\
-  python -m streamkit publish sqlite:///var/events.db news "hello"
+  python -m streamkit publish sqlite:///events.db news "hello"
   python -m streamkit publish redis://127.0.0.1:6379/0 prices '{"EUR": 1.08}' --event price
-  tail -F app.log | python -m streamkit publish sqlite:///var/events.db log -
+  tail -F app.log | python -m streamkit publish sqlite:///events.db log -
 """
 
 
@@ -51,10 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
     output = Output()
     try:
         hub = Hub(arguments.hub)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
     except (StreamkitError, OSError, ImportError) as error:
         raise CommandFailed(f"cannot open the hub: {error}") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     try:
         for data in _texts(arguments.data):
             name = hub.publish(arguments.topic, data, event=arguments.event, id=arguments.id)
@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
                 output.json({"topic": arguments.topic, "id": name})
             else:
                 output.line(safe_line(name))
+    except (StreamkitError, OSError) as error:  # before ValueError, which an id that was taken before is too
+        raise CommandFailed(f"cannot publish: {error}") from None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    except (StreamkitError, OSError) as error:
-        raise CommandFailed(f"cannot publish: {error}") from None
     finally:
         hub.close()
     return FINE
@@ -75,8 +75,6 @@ def _texts(data: str) -> Iterator[str]:
     if data != "-":
         yield data
         return
-    try:
-        for line in sys.stdin:
-            yield line.removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise CommandFailed(f"the standard input is not text in {sys.stdin.encoding}: {error}") from None
+    # Bytes, since text would also end its lines at a lone CR, and the whole pipe at the first byte that is none.
+    for line in sys.stdin.buffer:
+        yield line.removesuffix(b"\n").removesuffix(b"\r").decode(sys.stdin.encoding, "replace")

@@ -48,10 +48,26 @@ def test_an_event_and_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_lines_of_the_standard_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("one\ntwo\r\nthree"))
+    wire = b"one\ntwo\r\n40%\r50%\n\xc3\xa9 \xff!\n\nlast"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(wire), encoding="utf-8"))
     url = f"sqlite:///{tmp_path}/events.db"
-    assert len(published(capsys, url, "log", "-")) == 3
-    assert [data for _, data in heard(url, "log", 3)] == ["one", "two", "three"]
+    assert len(published(capsys, url, "log", "-")) == 6
+    lines = [
+        "one",
+        "two",
+        "40%\n50%",
+        "é \N{REPLACEMENT CHARACTER}!",
+        "",
+        "last",
+    ]  # data has no CR of its own
+    assert [data for _, data in heard(url, "log", 6)] == lines
+
+
+def test_an_id_that_was_published_before_is_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path}/events.db"
+    assert published(capsys, url, "news", "hello", "--id", "c") == ["c"]
+    assert main(["publish", url, "news", "again", "--id", "c"]) == 1
+    assert "cannot publish" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
