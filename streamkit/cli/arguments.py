@@ -5,10 +5,22 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from streamkit.cli.failures import UsageError
+
 _SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+_OF_ONE_VALUE: Final = frozenset(
+    {
+        *("authorization", "content-length", "content-type", "date", "from", "host", "if-modified-since"),
+        *("if-range", "if-unmodified-since", "last-event-id", "origin", "proxy-authorization", "range"),
+        *("referer", "user-agent"),
+    }
+)
+"""Fields of a request that are no lists, in lower case, so that their values cannot be joined (RFC 9110 5.3)."""
 
 
 def add_command(commands: Any, name: str, summary: str, examples: str, **options: Any) -> Any:
@@ -23,6 +35,13 @@ def add_command(commands: Any, name: str, summary: str, examples: str, **options
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs instead of text")
     return parser
+
+
+def add_headers(parser: Any) -> None:
+    """Add `-H`, which may be repeated: `arguments.header` is a list for `header_fields`."""
+    parser.add_argument(
+        "-H", "--header", metavar="HEADER", type=header, action="append", default=[], help="'Name: value'"
+    )
 
 
 def port_number(text: str) -> int:
@@ -79,7 +98,36 @@ def header(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a header; give 'Name: value'")
     if not value.isprintable():
         raise argparse.ArgumentTypeError(f"the value of the header {name!r} has a control character")
+    try:
+        value.encode("latin-1")  # as `http.client` sends it
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError(
+            f"the value of the header {name!r} has characters that HTTP cannot carry; percent-encode them"
+        ) from None
     return name, value.strip()
+
+
+def header_fields(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The fields of a request, each name once: the values of a name that was given again are joined.
+
+    That is what two lines mean (RFC 9110 5.3); cookies have a separator of their own (RFC 6265 4.2.1). Raises
+    UsageError for a field that has one value and was given two.
+    """
+    fields: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for written, value in given:
+        name = names.setdefault(written.lower(), written)
+        if name in fields and name.lower() in _OF_ONE_VALUE:
+            raise UsageError(f"the header {name} was given twice, and has one value; give it once")
+        joint = "; " if name.lower() == "cookie" else ", "
+        fields[name] = f"{fields[name]}{joint}{value}" if name in fields else value
+    return fields
+
+
+def in_place_of(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+    """The fields of `own` that `given` does not name, in any case, and all of `given`."""
+    names = {name.lower() for name in given}
+    return {**{name: value for name, value in own.items() if name.lower() not in names}, **given}
 
 
 def method(text: str) -> str:

@@ -11,10 +11,12 @@ from urllib.parse import urlsplit
 
 from streamkit.cli.arguments import (
     add_command,
+    add_headers,
     count,
     duration,
-    header,
+    header_fields,
     http_url,
+    in_place_of,
     is_loopback,
     without_secrets,
 )
@@ -55,9 +57,7 @@ def add_to(commands: Any) -> None:
         metavar="TIME",
         help="once all are open (default 30s)",
     )
-    parser.add_argument(
-        "-H", "--header", metavar="HEADER", type=header, action="append", default=[], help="'Name: value'"
-    )
+    add_headers(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write events and delays over time as SVG")
     parser.add_argument(
         "--i-own-this-server",
@@ -196,13 +196,18 @@ def _reasons(reasons: dict[str, int]) -> str:
 
 def _target(arguments: argparse.Namespace) -> tuple[int, object, bytes]:
     """The address to connect to, after the check that it may be, and the request. Raises both errors."""
-    parts = urlsplit(arguments.url)
-    host = parts.hostname or ""
-    if parts.scheme != "http":
-        raise UsageError("bench speaks plain HTTP; give the address of the server behind what ends TLS")
+    from streamkit.client.http_request import new_request
+
     try:
-        found = socket.getaddrinfo(host, parts.port or 80, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+        request = new_request(arguments.url, headers=header_fields(arguments.header))
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    if request.url.scheme != "http":
+        raise UsageError("bench speaks plain HTTP; give the address of the server behind what ends TLS")
+    host = request.host
+    try:
+        found = socket.getaddrinfo(host, request.port, type=socket.SOCK_STREAM)
+    except OSError:
         raise CommandFailed(f"there is no host {host!r}") from None
     address = found[0][4]
     # The address that is connected to decides, not the name: a name can mean anything.
@@ -214,19 +219,14 @@ def _target(arguments: argparse.Namespace) -> tuple[int, object, bytes]:
     if len(found) > 1 and host == "localhost":
         found = [_listening(found)]
     family, _, _, _, address = found[0]
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    lines = [
-        f"GET {target} HTTP/1.1",
-        f"Host: {parts.netloc.rpartition('@')[2]}",
-        "Accept: text/event-stream",
-    ]
-    lines += ["Cache-Control: no-cache", *(f"{name}: {value}" for name, value in arguments.header)]
-    try:
-        return family, address, "\r\n".join([*lines, "", ""]).encode("latin-1")
-    except UnicodeEncodeError:
-        raise UsageError(
-            "the URL or a header has characters that HTTP cannot carry; percent-encode them"
-        ) from None
+    own = {
+        "Host": urlsplit(request.absolute_target).netloc,
+        "Accept": "text/event-stream",
+        "Cache-Control": "no-cache",
+    }
+    fields = in_place_of(own, request.headers)
+    lines = [f"GET {request.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
+    return family, address, "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def _listening(found: list[Any]) -> Any:

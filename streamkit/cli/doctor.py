@@ -8,7 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamkit.cli.arguments import add_command, duration, duration_or_none, header, http_url, without_secrets
+from streamkit.cli.arguments import (
+    add_command,
+    add_headers,
+    duration,
+    duration_or_none,
+    header_fields,
+    http_url,
+    without_secrets,
+)
 from streamkit.cli.failures import FINE, WRONG, CommandFailed, UsageError
 from streamkit.cli.output import Output, Progress, progress, safe_line
 
@@ -54,10 +62,8 @@ def add_to(commands: Any) -> None:
         " (default 20s, more than a heartbeat; 65s finds the cut-offs of nginx and most load balancers,"
         " 105s that of Cloudflare)",
     )
-    parser.add_argument(
-        "-H", "--header", metavar="HEADER", type=header, action="append", default=[], help="'Name: value'"
-    )
-    parser.add_argument("--path", default="/", help="of module:name: the path of the stream (default /)")
+    add_headers(parser)
+    parser.add_argument("--path", help="of module:name: the path of the stream (default /)")
     parser.add_argument(
         "--server",
         action="append",
@@ -75,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
         if _is_application(arguments.target):
             reports = _local_reports(arguments, shown)
         else:
+            if arguments.path is not None or arguments.server:
+                raise UsageError("--path and --server belong to module:name; a URL says its path itself")
             try:
                 url = http_url(arguments.target)
             except argparse.ArgumentTypeError as error:
@@ -103,7 +111,11 @@ def _examine(url: str, arguments: argparse.Namespace, tell: Callable[[float, str
     from streamkit.cli.path_checks import Examination
 
     return Examination(
-        url, seconds=arguments.seconds, idle=arguments.idle, headers=dict(arguments.header), tell=tell
+        url,
+        seconds=arguments.seconds,
+        idle=arguments.idle,
+        headers=header_fields(arguments.header),
+        tell=tell,
     ).run()
 
 
@@ -114,8 +126,9 @@ def _local_reports(
     from streamkit.cli.local_servers import SERVERS, installed, running
     from streamkit.cli.serve import load
 
-    if not arguments.path.startswith("/"):
-        raise UsageError(f"--path is {arguments.path!r}; it begins with /")
+    path = "/" if arguments.path is None else arguments.path
+    if not path.startswith("/"):
+        raise UsageError(f"--path is {path!r}; it has to begin with /")
     if load(arguments.target, Path.cwd()) is None:
         raise CommandFailed("so no server can serve it")
     names = [name for name in SERVERS if name in (arguments.server or SERVERS) and installed(name)]
@@ -129,7 +142,7 @@ def _local_reports(
 
         try:
             with running(name, arguments.target) as url:
-                reports.append((name, _examine(url + arguments.path, arguments, tell)))
+                reports.append((name, _examine(url + path, arguments, tell)))
         except CommandFailed as error:
             reports.append((name, error))
     return reports

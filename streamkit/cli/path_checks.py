@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urldefrag, urlencode
 
 from streamkit.cli import path_findings as findings_of
 from streamkit.cli.arguments import without_secrets
@@ -60,7 +60,7 @@ class Examination:
         headers: Mapping[str, str],
         tell: Callable[[float, str], None],
     ) -> None:
-        self.url = url
+        self.url = urldefrag(url).url  # a query behind the fragment would not be sent
         self.seconds = seconds
         self.idle = idle
         self.headers = headers

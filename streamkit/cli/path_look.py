@@ -1,7 +1,8 @@
 """One look at a stream: a request, and every read of its answer with the time it took to arrive.
 
-The law: one thread, one connection, a deadline for the whole; memory is bounded by `MAX_ARRIVALS` and the decoder's own
-limit. What goes wrong with the answer is part of the look; only a server that cannot be reached at all raises.
+The law: one thread, one connection, a deadline for the whole; memory is bounded by `MAX_ARRIVALS`, `MAX_BYTES` and the
+decoder's own limit, also where few bytes are inflated to many. What goes wrong with the answer is part of the look;
+only a server that cannot be reached at all raises.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import socket
 import ssl
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from streamkit.cli.arguments import without_secrets
-from streamkit.cli.failures import CommandFailed
+from streamkit.cli.arguments import in_place_of, without_secrets
+from streamkit.cli.failures import CommandFailed, UsageError
+from streamkit.client.http_request import new_request
 from streamkit.client.response_head import FinalResponse
 from streamkit.errors import DecodeError
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.formats.event_stream_decoder import EventStreamDecoder
 
 MAX_ARRIVALS: Final = 100_000
-"""Reads after which a look ends: what it has seen by then says enough."""
+"""Reads, or events, after which a look ends: what it has seen by then says enough."""
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of events, decompressed, after which a look ends; the largest event that the decoder takes is as large."""
 
 CONNECT_SECONDS: Final = 10.0
 """For the connection and its TLS handshake; browsers wait longer, but nobody waits for a stream that long."""
@@ -88,26 +93,30 @@ def look(
 ) -> Look:
     """Ask for `url` and read for at most `seconds`, or until `enough(look)`, asked after each read.
 
-    Raises CommandFailed where there is no such host, nothing listens, TLS fails, or the answer is not HTTP.
+    headers: take the place of its own. A user name and password in the URL are sent as `Authorization`.
+
+    Raises CommandFailed where there is no such host, nothing listens, TLS fails, or the answer is not HTTP; UsageError
+    for a URL or a header that cannot be sent.
     """
-    parts = urlsplit(url)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname or "", parts.port, timeout=CONNECT_SECONDS)
+    try:
+        request = new_request(url, headers=headers)
+    except ValueError as error:
+        raise UsageError(f"cannot ask for {without_secrets(url)}: {error}") from None
+    kind = http.client.HTTPSConnection if request.url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(request.host, request.port, timeout=CONNECT_SECONDS)
     connection.response_class = FinalResponse
     seen = Look(url)
     try:
         _connect(connection, url)
         sock = connection.sock
-        asked = {
+        own = {
             "Accept": "text/event-stream",
             "Cache-Control": "no-cache",
             "Accept-Encoding": "gzip, deflate",
         }
-        asked.update(headers or {})
         start = time.monotonic()
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         try:
-            connection.request("GET", target, headers=asked)
+            connection.request("GET", request.target, headers=in_place_of(own, request.headers))
             sock.settimeout(seconds)
             response = connection.getresponse()
         except TimeoutError:
@@ -125,8 +134,8 @@ def look(
             seen.chunked = bool(response.chunked)
             _read(seen, response, sock, start, seconds, enough)
         return seen
-    except ValueError as error:  # a path or header that cannot be sent
-        raise CommandFailed(f"cannot ask for {without_secrets(url)}: {error}") from None
+    except ValueError as error:  # a header that cannot be sent
+        raise UsageError(f"cannot ask for {without_secrets(url)}: {error}") from None
     finally:
         connection.close()
 
@@ -175,8 +184,9 @@ def _read(
 ) -> None:
     unpack = _unpacker(seen.header("Content-Encoding"))
     decoder = EventStreamDecoder() if seen.is_event_stream else None
+    kept = 0
     try:
-        while len(seen.reads) < MAX_ARRIVALS:
+        while max(len(seen.reads), len(seen.events)) < MAX_ARRIVALS and kept < MAX_BYTES:
             left = start + seconds - time.monotonic()
             if left <= 0:
                 raise TimeoutError
@@ -191,10 +201,14 @@ def _read(
                 return
             seen.first_byte_at = at if seen.first_byte_at is None else seen.first_byte_at
             seen.reads.append((at, len(data)))
-            if decoder is not None:
-                seen.events.extend(Arrival(at, clock, event) for event in decoder.feed(unpack(data)))
-            elif len(seen.body) < _READ_BYTES:
-                seen.body += unpack(data).decode("utf-8", "replace")
+            for piece in unpack(data) if len(seen.body) < _READ_BYTES else ():
+                if decoder is not None:
+                    seen.events.extend(Arrival(at, clock, event) for event in decoder.feed(piece))
+                    kept += len(piece)
+                else:
+                    seen.body = (seen.body + piece.decode("utf-8", "replace"))[:_READ_BYTES]
+                if len(seen.events) >= MAX_ARRIVALS or kept >= MAX_BYTES or len(seen.body) == _READ_BYTES:
+                    break
             if enough is not None and enough(seen):
                 break
     except TimeoutError:
@@ -210,8 +224,18 @@ def _read(
     seen.end_at = time.monotonic() - start
 
 
-def _unpacker(encoding: str) -> Callable[[bytes], bytes]:
-    name = encoding.strip().lower()
-    if name in ("gzip", "x-gzip", "deflate"):
-        return zlib.decompressobj(47).decompress  # 32 + 15: gzip or zlib, whichever it is
-    return bytes
+def _unpacker(encoding: str) -> Callable[[bytes], Iterable[bytes]]:
+    """What turns the bytes of one read into those behind `encoding`, in pieces of at most `_READ_BYTES`."""
+    if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
+        return lambda data: (data,)
+    packed = zlib.decompressobj(47)  # 32 + 15: gzip or zlib, whichever it is
+
+    def unpack(data: bytes) -> Iterator[bytes]:
+        more = True
+        while more and not packed.eof:  # what follows the end would only be collected
+            piece = packed.decompress(data, _READ_BYTES)
+            data = packed.unconsumed_tail
+            more = bool(data) or len(piece) == _READ_BYTES
+            yield piece
+
+    return unpack

@@ -12,7 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from streamkit.cli.arguments import add_command, count, duration, duration_or_none, header, http_url, method
+from streamkit.cli.arguments import (
+    add_command,
+    add_headers,
+    count,
+    duration,
+    duration_or_none,
+    header_fields,
+    http_url,
+    method,
+)
 from streamkit.cli.failures import FINE, WRONG, CommandFailed, UsageError
 from streamkit.cli.output import Output, complain, safe, safe_line
 from streamkit.errors import StreamkitError
@@ -52,9 +61,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--data", metavar="BODY", help="the request's body; @FILE takes it from a file, @- from stdin"
     )
-    parser.add_argument(
-        "-H", "--header", metavar="HEADER", type=header, action="append", default=[], help="'Name: value'"
-    )
+    add_headers(parser)
     parser.add_argument(
         "-n", "--count", type=count, help="leave after this many events; fewer are exit code 1"
     )
@@ -134,7 +141,7 @@ def _retry_words(delay: float, error: Exception | None) -> str:
 
 
 def _headers(given: list[tuple[str, str]], body: bytes | None) -> dict[str, str]:
-    headers = dict(given)
+    headers = header_fields(given)
     if body is not None and not any(name.lower() == "content-type" for name in headers):
         try:
             json.loads(body)

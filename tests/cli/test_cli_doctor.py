@@ -16,7 +16,7 @@ import pytest
 from streamkit import ServerSentEvent
 from streamkit.cli import main
 from streamkit.cli import path_findings as findings_of
-from streamkit.cli.path_look import Arrival, Look, look
+from streamkit.cli.path_look import MAX_ARRIVALS, MAX_BYTES, Arrival, Look, look
 from streamkit.cli.path_remedies import hops, remedy
 from streamkit.servers.http_server import StreamServer
 from streamkit.servers.probe import app as probe_app
@@ -192,6 +192,50 @@ def test_a_middleware_that_holds_events_back(capsys: pytest.CaptureFixture[str])
     assert "holds events back" in report["findings"][0]["what"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "inflated"),
+    [
+        ("text/event-stream", b"data:1\n\n" * 1_000_000),
+        ("text/event-stream", (b"data:" + b"x" * 60_000 + b"\n\n") * 1_000),
+        ("text/plain", b"x" * 50_000_000),
+    ],
+)
+def test_a_look_keeps_a_bounded_part_of_what_is_inflated(kind: str, inflated: bytes) -> None:
+    packed = zlib.compress(inflated, wbits=31)
+    assert len(packed) < 65_536  # so that one read brings most of it
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", kind), ("Content-Encoding", "gzip")])
+        return [packed, b"and more" * 100]
+
+    with StreamServer(app, port=0, grace=0).start() as server:
+        found = look(server.url, 30)
+    assert len(found.events) <= MAX_ARRIVALS + 65_536 / 8
+    assert sum(len(arrival.event.data or "") for arrival in found.events) <= MAX_BYTES + 65_536
+    assert len(found.body) <= 65_536
+    assert found.end in ("open", "whole")
+    assert found.events or found.body
+
+
+def test_what_follows_the_end_of_what_was_packed_is_left() -> None:
+    packed = zlib.compress(b"data: one\n\n", wbits=31)
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [*STREAM, ("Content-Encoding", "gzip")])
+        return [packed[:5], packed[5:] + b"data: two\n\n", b"data: three\n\n"]
+
+    with StreamServer(app, port=0, grace=0).start() as server:
+        found = look(server.url, 30)
+    assert ([arrival.event.data for arrival in found.events], found.end) == (["one"], "whole")
+
+
+def test_the_fragment_of_a_url_hides_no_question(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", f"{probe}/#part", "--for", "0.5s", "--idle", "0", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["unknown"] == []
+    assert report["measured"]["leaving_noticed_after"] is not None
+
+
 def test_what_the_other_side_says_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -245,13 +289,16 @@ def test_a_server_that_hangs_up(capsys: pytest.CaptureFixture[str]) -> None:
         ("http://127.0.0.1:1/", "cannot reach", 1),
         ("http://no-such-host.invalid/", "no host", 1),
         ("no_such_module_at_all:app", "no module", 2),
+        ("http://127.0.0.1:1/ --path /x", "belong to module:name", 2),
+        ("http://127.0.0.1:1/ --server uwsgi", "belong to module:name", 2),
+        ("streamkit.servers.probe:app --path x", "has to begin with /", 2),
     ],
 )
 def test_what_cannot_be_examined_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, target: str, words: str, code: int
 ) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
-    assert main(["doctor", target, "--for", "0.5s"]) == code
+    assert main(["doctor", *target.split(), "--for", "0.5s"]) == code
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

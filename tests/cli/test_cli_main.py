@@ -197,3 +197,72 @@ def test_ctrl_c_while_the_commands_are_loaded_is_130(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=15)
     assert (process.returncode, error) == (130, b"")
+
+
+def heard(command: list[str], url: str = "http://127.0.0.1:{port}/") -> list[str]:
+    """The lines of the request that a command sends: to a server that reads it, and hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = url.format(port=listener.getsockname()[1])
+        words = [sys.executable, "-m", "streamkit", *(word.format(url=target) for word in command)]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT)
+        with process:
+            try:
+                listener.settimeout(20)
+                with listener.accept()[0] as peer:
+                    peer.settimeout(20)
+                    head = b""
+                    while b"\r\n\r\n" not in head and (data := peer.recv(65536)):
+                        head += data
+            finally:
+                process.kill()
+    return head.decode("latin-1").split("\r\n")
+
+
+READERS = (["tail", "{url}", "--no-reconnect"], ["doctor", "{url}"], ["bench", "{url}", "-n", "1"])
+
+
+def values(lines: list[str], name: str) -> list[str]:
+    return [line.partition(": ")[2] for line in lines if line.lower().startswith(f"{name}:")]
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_given_headers_are_sent_once_and_in_place_of_our_own(command: list[str]) -> None:
+    given = ["Host: a.example", "accept: text/x", "Cache-control: max-age=0"]
+    given += ["X-Word: one", "x-word: two", "Cookie: a=1", "Cookie: b=2"]
+    lines = heard([*command, *(word for header in given for word in ("-H", header))])
+    assert values(lines, "host") == ["a.example"]
+    assert values(lines, "accept") == ["text/x"]
+    assert values(lines, "cache-control") == ["max-age=0"]
+    assert values(lines, "x-word") == ["one, two"]
+    assert values(lines, "cookie") == ["a=1; b=2"]
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_what_a_url_says_is_sent(command: list[str]) -> None:
+    """A user name and password as `Authorization`, other letters as UTF-8, and never the fragment."""
+    lines = heard(command, "me:p%20w@127.0.0.1:{port}/\N{LATIN SMALL LETTER E WITH ACUTE}?q=\xfc#part")
+    assert lines[0] == "GET /%C3%A9?q=%C3%BC HTTP/1.1"
+    assert values(lines, "authorization") == ["Basic bWU6cCB3"]
+    assert "@" not in values(lines, "host")[0]
+
+
+@pytest.mark.parametrize("command", READERS)
+@pytest.mark.parametrize(
+    ("url", "headers", "words"),
+    [
+        ("http://127.0.0.1:1/", ["Authorization: a", "authorization: b"], "Authorization was given twice"),
+        ("http://me:pw@127.0.0.1:1/", ["Authorization: a"], "credentials are given twice"),
+        ("http://a..b/", [], "host name"),
+        ("http://127.0.0.1:1/", ["X-Word: \N{EURO SIGN}"], "HTTP cannot carry"),
+    ],
+)
+def test_a_request_that_cannot_be_sent_is_2(
+    capsys: pytest.CaptureFixture[str], command: list[str], url: str, headers: list[str], words: str
+) -> None:
+    options = [word for header in headers for word in ("-H", header)]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = url.replace(":1/", f":{listener.getsockname()[1]}/")
+        assert main([*(word.format(url=url) for word in command), *options]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "Traceback" not in error
