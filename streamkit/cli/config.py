@@ -69,13 +69,23 @@ def _application(text: str) -> str:
 
 
 def _address(text: str) -> str:
-    return _matching(
-        text, r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", "host:port, such as 127.0.0.1:8000"
-    )
+    wanted = "host:port, such as 127.0.0.1:8000"
+    _matching(text, r"(?:[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}", wanted)
+    if not 0 < int(text.rpartition(":")[2]) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}; a port is 1 to 65535")
+    return text
 
 
 def _path(text: str) -> str:
-    return _matching(text, r"/[A-Za-z0-9._~/-]*", "a path of letters, digits and ._~/-, such as /events")
+    """Without the slash at its end: each file says in the words of its language that it means what is below too."""
+    path = text.rstrip("/")
+    if text and not path:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is the path of pages too; give the one that all streams begin with, such as /events"
+        )
+    return _matching(
+        path, r"(?:/[A-Za-z0-9._~-]+)+", "a path of letters, digits and ._~-, such as /events or /live/prices"
+    )
 
 
 def _host(text: str) -> str:
