@@ -88,29 +88,36 @@ _APACHE: Final = """\
 _GUNICORN: Final = '''\
 """gunicorn: gunicorn.conf.py"""
 
+# Optional: a worker that is told to stop ends its streams at once, so that clients come back to the next worker.
+from streamkit.servers.gunicorn import *
+
 wsgi_app = "@APP@"
 bind = "@UPSTREAM@"
 
-# Threads: a sync worker is shot after `timeout` seconds of one stream, data or not; a threaded one is not.
+# Streams leave the threads of a worker, be it sync or gthread. What stays on them (tables, files, and all streams where
+# the log says why) would keep a sync worker from everything else, and have it killed after `timeout` seconds of one
+# answer, whether data flows or not; a threaded worker goes on.
 worker_class = "gthread"
+
+# More than one: give the hub a URL that they share, such as sqlite:////var/lib/app/events.db.
 workers = 2
 
-# A stream that is written by a thread of the server holds it: allow for the streams, and for the pages beside them.
-threads = 32
+# For pages, and for tables and files that are being sent; thousands of event streams need none of them.
+threads = 4
 
-# Connections a worker keeps, idle ones included.
+# Connections that a worker has at once, idle ones included; streams that have left it do not count.
 worker_connections = 1000
 
-# For a worker that does not answer the master at all; streams do not count against it here.
+# For a worker that does not answer the master at all.
 timeout = 30
 
-# After SIGTERM. streamkit ends its event streams by itself, so that clients come back to the next worker.
+# After SIGTERM, for what is still on the threads.
 graceful_timeout = 10
 
 # Behind a proxy that keeps its connections open.
 keepalive = 75
 
-# A recycled worker ends its streams: spread it, or leave it off.
+# A worker that is replaced ends its streams: spread it, or leave it off.
 # max_requests = 10000
 # max_requests_jitter = 2000
 
@@ -128,10 +135,14 @@ After=network-online.target
 Type=notify
 NotifyAccess=main
 DynamicUser=yes
+# /var/lib/streamkit-app, the folder that this user may write to. The hub for more than one worker is
+# Hub("sqlite:////var/lib/streamkit-app/events.db").
+StateDirectory=streamkit-app
 WorkingDirectory=/srv/app
-ExecStart=/srv/app/.venv/bin/gunicorn --worker-class gthread --threads 32 --bind @UPSTREAM@ @APP@
+# Four threads are for pages, tables and files: streams leave them. The hooks (-c) end streams at once at a stop.
+ExecStart=/srv/app/.venv/bin/gunicorn -c python:streamkit.servers.gunicorn --threads 4 --bind @UPSTREAM@ @APP@
 ExecReload=/bin/kill -HUP $MAINPID
-# SIGTERM goes to the master alone, which lets its workers end their streams.
+# SIGTERM goes to the master alone, which lets its workers finish.
 KillMode=mixed
 # Longer than gunicorn's graceful timeout of 30 s.
 TimeoutStopSec=40
@@ -150,21 +161,27 @@ _DOCKER: Final = """\
 FROM python:3.13-slim
 
 WORKDIR /srv/app
-RUN pip install --no-cache-dir "streamkit-wsgi[server]"
 COPY . .
-RUN useradd --system app
+# The application's own; gunicorn and streamkit-wsgi are to be among them, by name or as the path of a wheel.
+RUN pip install --no-cache-dir -r requirements.txt
+
+# What the application may write to. The hub for more than one worker is Hub("sqlite:////var/lib/app/events.db");
+# for more than one machine it is redis://.
+RUN useradd --system --user-group app && install -d -o app -g app /var/lib/app
+VOLUME /var/lib/app
 USER app
 
 # Prints reach the log at once.
 ENV PYTHONUNBUFFERED=1
 EXPOSE @PORT@
 
-# In the exec form SIGTERM reaches gunicorn itself, not a shell: `docker stop` ends streams properly. Give it more than
-# its 10 s where the graceful timeout is longer: docker stop --time 40.
+# In the exec form SIGTERM reaches gunicorn itself, not a shell, and the hooks (-c) end streams at once. `docker stop`
+# kills after 10 s: docker stop --time 40 where the graceful timeout, for tables and files, is longer.
 STOPSIGNAL SIGTERM
-# /dev/shm: the heartbeat file of a worker on a slow disk can block it.
-CMD ["gunicorn", "--worker-class", "gthread", "--threads", "32", "--worker-tmp-dir", "/dev/shm", \\
-     "--graceful-timeout", "10", "--bind", "0.0.0.0:@PORT@", "@APP@"]
+# Four threads are for pages, tables and files: streams leave them. One descriptor a stream: docker run --ulimit
+# nofile=65536:65536. /dev/shm: the heartbeat file of a worker on a slow disk can block it.
+CMD ["gunicorn", "-c", "python:streamkit.servers.gunicorn", "--threads", "4", "--worker-tmp-dir", "/dev/shm", \\
+     "--graceful-timeout", "8", "--bind", "0.0.0.0:@PORT@", "@APP@"]
 """
 
 _KUBERNETES: Final = """\
@@ -174,6 +191,7 @@ kind: Deployment
 metadata:
   name: streamkit-app
 spec:
+  # More than one: what is published in a pod reaches the others by Redis alone, Hub("redis://HOST:6379/0?stream=NAME").
   replicas: 2
   selector:
     matchLabels: {app: streamkit-app}
@@ -188,8 +206,10 @@ spec:
           image: registry.example.org/app:latest
           args:
             - gunicorn
-            - --worker-class=gthread
-            - --threads=32
+            # The hooks: streams end at once when the pod is told to stop.
+            - --config=python:streamkit.servers.gunicorn
+            # For pages, tables and files: streams leave them.
+            - --threads=4
             - --graceful-timeout=20
             - --bind=0.0.0.0:@PORT@
             - "@APP@"
@@ -200,8 +220,8 @@ spec:
             httpGet: {path: /, port: @PORT@}
           lifecycle:
             preStop:
-              # Until the ingress has learned that this pod is going; then SIGTERM ends the streams, and they come back
-              # to another pod.
+              # Until the ingress has learned that this pod is going; then SIGTERM ends the streams, and their clients
+              # come back to another pod.
               exec: {command: ["sleep", "5"]}
 ---
 apiVersion: v1

@@ -30,7 +30,7 @@ EXAMPLES = """\
   python -m streamkit doctor app:app --path /events                under every WSGI server that is installed here
 
 the probe is a WSGI application that sends events with the time on them; serve it behind the same proxies, with
-  gunicorn --threads 8 streamkit.servers.probe:app
+  gunicorn --threads 4 streamkit.servers.probe:app
 or mount it in the application: DispatcherMiddleware(app, {"/probe": streamkit.servers.probe.app})
 """
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
+import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +20,7 @@ import pytest
 from streamkit.cli import main
 from streamkit.cli.config_files import FILES
 from tests.conftest import ROOT
+from tests.live_server import GUNICORN, LiveServer, _await_port
 from tests.services import program
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n"
@@ -133,10 +140,9 @@ def test_systemd(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_docker_and_kubernetes_have_the_shape_of_their_files(capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, "docker", "--upstream", "127.0.0.1:9000").splitlines()
     assert [line.split()[0] for line in lines if line[:1].isalpha()] == [
-        *["FROM", "WORKDIR", "RUN", "COPY", "RUN", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "CMD"]
+        *["FROM", "WORKDIR", "COPY", "RUN", "RUN", "VOLUME", "USER", "ENV", "EXPOSE", "STOPSIGNAL", "CMD"]
     ]
-    command = "".join(lines[lines.index(next(line for line in lines if line.startswith("CMD"))) :])
-    assert "0.0.0.0:9000" in json.loads(command.removeprefix("CMD ").replace("\\", ""))
+    assert "0.0.0.0:9000" in gunicorn_of("docker", "\n".join(lines))
     documents = printed(capsys, "k8s").split("---\n")
     assert [text.split("kind: ")[1].split("\n")[0] for text in documents] == [
         "Deployment",
@@ -149,14 +155,104 @@ def test_docker_and_kubernetes_have_the_shape_of_their_files(capsys: pytest.Capt
         assert all(yaml.safe_load(text)["metadata"]["name"] for text in documents)
 
 
+def gunicorn_of(name: str, text: str) -> list[str]:
+    """The arguments of gunicorn in the file of a program that starts it."""
+    if name == "gunicorn":
+        return []
+    if name == "systemd":
+        return shlex.split(re.findall(r"^ExecStart=(.+)$", text, re.MULTILINE)[0])[1:]
+    if name == "docker":
+        words: list[str] = json.loads(text.split("\nCMD ")[1].replace("\\\n", ""))
+        return words[1:]
+    lines = text.split("args:\n")[1].split("ports:")[0].splitlines()
+    return [line.strip()[2:].strip('"') for line in lines if line.strip().startswith("- ")][1:]
+
+
+@pytest.mark.parametrize(("delivery", "count"), [("auto", 12), ("threaded", 3)])
+@pytest.mark.parametrize("name", ["gunicorn", "systemd", "docker", "k8s"])
+def test_gunicorn_answers_beside_its_streams_and_ends_them_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, delivery: str, count: int
+) -> None:
+    """More streams than threads; and those that stay on a thread do not wait for the graceful timeout, 8 s or more."""
+    pytest.importorskip("gunicorn")
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        port = asked.getsockname()[1]
+    text = printed(capsys, name, "--app", "tests.apps.streams_app:app", "--upstream", f"127.0.0.1:{port}")
+    (tmp_path / "gunicorn.conf.py").write_text(text if name == "gunicorn" else "")
+    words = [word.replace("0.0.0.0", "127.0.0.1") for word in gunicorn_of(name, text)]
+    log_path = tmp_path / "log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, *GUNICORN, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "STREAMKIT_DELIVERY": delivery},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _await_port(process, port, log_path)
+        server = LiveServer(process, port, log_path)
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(server.connect("/cancelled")) for _ in range(count)]
+            for sock in streams:
+                read_until(sock, b"data: first")
+            assert server.get("/state")[0].status == 200
+            stopped = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            for sock in streams:
+                read_until(sock, b"retry: ")
+            assert time.monotonic() - stopped < 6
+        assert process.wait(20) == 0
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(5)
+    assert "Traceback" not in log_path.read_text()
+
+
+def read_until(sock: socket.socket, mark: bytes) -> None:
+    seen = b""
+    while mark not in seen:
+        data = sock.recv(65536)
+        assert data, seen
+        seen += data
+
+
+def test_the_folder_that_the_hub_is_told_to_use_is_one_that_the_user_owns(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = printed(capsys, "systemd")
+    state = re.findall(r"^StateDirectory=(.+)$", text, re.MULTILINE)
+    assert f'Hub("sqlite:////var/lib/{state[0]}/events.db")' in text
+    text = printed(capsys, "docker")
+    folder = re.findall(r"install -d -o app -g app (\S+)", text)
+    assert f'Hub("sqlite:///{folder[0]}/events.db")' in text
+    assert text.index(folder[0]) < text.index("\nUSER app")
+    assert "redis://" in printed(capsys, "k8s")
+
+
+@pytest.mark.parametrize("name", ["nginx", "caddy", "apache", "k8s"])
+def test_a_slash_at_the_end_of_the_path_makes_no_difference(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert printed(capsys, name, "--path", "/live/") == printed(capsys, name, "--path", "/live")
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("--path", "/a;}\nserver {"),
         ("--path", "events"),
+        ("--path", ""),
+        ("--path", "/"),
+        ("--path", "/a//b"),
         ("--name", "a.example; include /etc/passwd"),
         ("--upstream", "127.0.0.1"),
         ("--upstream", "a b:80"),
+        ("--upstream", "127.0.0.1:65536"),
+        ("--upstream", "127.0.0.1:0"),
         ("--app", 'app:app"\nimport os'),
     ],
 )
