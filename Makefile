@@ -7,8 +7,12 @@ PYZ ?= streamkit.pyz
 
 .PHONY: run test check bench bare services pyz clean
 
-$(VENV)/.installed: setup.cfg pyproject.toml
+$(VENV)/.server: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[server]'
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.server
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
@@ -21,7 +25,7 @@ $(VENV)/.bench: $(VENV)/.installed
 	.venv-bare/bin/pip install --quiet --disable-pip-version-check pytest
 	touch $@
 
-run: $(VENV)/.installed  ## the demo on http://127.0.0.1:8000 under stock gunicorn
+run: $(VENV)/.server  ## the demo on http://127.0.0.1:8000 under stock gunicorn
 	$(BIN)/gunicorn --threads 4 --bind 127.0.0.1:8000 --access-logfile - --chdir examples/demo app:app
 
 test: $(VENV)/.installed  ## everything that this machine can run

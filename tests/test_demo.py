@@ -458,6 +458,29 @@ def test_it_runs_from_one_file(tmp_path: Path) -> None:
     assert "Traceback" not in (tmp_path / "printed").read_text()
 
 
+def test_make_run_installs_a_server_and_nothing_twice(tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+        shutil.copy2(ROOT / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+
+    def installs(target: str) -> list[str]:
+        """The extras that `make` would install for this target now."""
+        command = ["make", "--dry-run", target]
+        dry = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return re.findall(r"pip install .*\[(\w+)\]", dry.stdout)
+
+    assert installs("run") == ["server"]
+    assert installs("test") == installs("check") == ["server", "test"]
+    (tmp_path / ".venv/.server").touch()
+    assert installs("run") == []
+    assert installs("test") == ["test"]
+    (tmp_path / ".venv/.installed").touch()
+    assert installs("run") == installs("test") == installs("check") == []
+    assert installs("bench") == ["bench"]
+
+
 def test_a_database_is_built_once_by_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
