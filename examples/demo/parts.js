@@ -32,8 +32,20 @@ export function say(id, text, kind = "") {
   $(id).dataset.kind = kind;
 }
 
+export const NO_ANSWER = "The server does not answer; is it running?";
+
+// As fetch; what it says of a server that is not there is different in each browser, and clear in none.
+export async function answered(address, options) {
+  try {
+    return await fetch(address, options);
+  } catch (error) {
+    throw error.name === "AbortError" ? error : new Error(NO_ANSWER);
+  }
+}
+
 // A server that refuses says why in its body: that sentence is what the user should read.
-export async function accepted(response) {
+export async function accepted(address, options) {
+  const response = await answered(address, options);
   if (!response.ok) throw new Error((await response.text()).trim() || `The server answered ${response.status}.`);
   return response;
 }

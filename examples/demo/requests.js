@@ -1,7 +1,7 @@
 // What a page asks for itself: a search, exports, an archive, something broken, a range of a file.
 
-import { $, accepted, bytes, element, say, whole } from "./parts.js";
-import { lines } from "./readers.js";
+import { $, NO_ANSWER, accepted, answered, bytes, element, say, whole } from "./parts.js";
+import { BrokenOff, chunks, lines } from "./readers.js";
 
 // ---- search ---------------------------------------------------------------------------------------------------
 
@@ -18,7 +18,7 @@ $("search-form").addEventListener("submit", async (event) => {
   say("search-note", "Searching.");
   try {
     const address = `search.ndjson?text=${encodeURIComponent($("search-text").value)}`;
-    const response = await accepted(await fetch(address, { signal: own.signal }));
+    const response = await accepted(address, { signal: own.signal });
     let end = null;
     for await (const line of lines(response.body)) {
       const item = JSON.parse(line);
@@ -44,18 +44,16 @@ $("search-stop").addEventListener("click", () => searching?.abort());
 
 // No name in this table holds a line break, so a line is a row. `seen` hears of every chunk.
 async function countRows(address, seen) {
-  const response = await accepted(await fetch(address, { cache: "no-store" }));
+  const response = await accepted(address, { cache: "no-store" });
   // the first line is the header
   const count = { rows: -1, bytes: 0, chunks: 0, coding: response.headers.get("Content-Encoding") };
-  const reader = response.body.getReader();
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return count;
-    for (const byte of value) if (byte === 10) count.rows += 1;
-    count.bytes += value.length;
+  for await (const chunk of chunks(response.body)) {
+    for (const byte of chunk) if (byte === 10) count.rows += 1;
+    count.bytes += chunk.length;
     count.chunks += 1;
     seen(count);
   }
+  return count;
 }
 
 // What was sent for it, which is less than what arrived here where it was compressed on the way; null if unknown.
@@ -103,24 +101,21 @@ $("zip-form").addEventListener("submit", async (event) => {
   const asked = $("zip-rate").value ? `${bytes(Number($("zip-rate").value))}/s` : "no limit";
   const start = performance.now();
   let got = 0;
-  let chunks = 0;
+  let count = 0;
   const rate = () => `${bytes(got / ((performance.now() - start) / 1000))}/s`;
   $("zip-stop").disabled = false;
   $("zip-asked").textContent = asked;
   say("zip-note", "Files are read and compressed while the archive is sent.");
   try {
-    const response = await accepted(await fetch(zipAddress(), { signal: own.signal, cache: "no-store" }));
-    const reader = response.body.getReader();
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      got += value.length;
-      chunks += 1;
+    const response = await accepted(zipAddress(), { signal: own.signal, cache: "no-store" });
+    for await (const chunk of chunks(response.body)) {
+      got += chunk.length;
+      count += 1;
       if (own !== zipping) continue;
       $("zip-bytes").textContent = bytes(got);
       $("zip-measured").textContent = rate();
     }
-    say("zip-note", `Complete: ${bytes(got)} in ${whole.format(chunks)} chunks, ${rate()}.`, "good");
+    say("zip-note", `Complete: ${bytes(got)} in ${whole.format(count)} chunks, ${rate()}.`, "good");
   } catch (error) {
     if (own !== zipping) return;
     const stopped = error.name === "AbortError";
@@ -139,26 +134,32 @@ function tell(text, kind) {
 
 $("broken-csv").addEventListener("click", async () => {
   $("broken-story").replaceChildren();
+  $("broken-csv").disabled = true;
   let rows = 0;
   try {
     await countRows("broken/definitions.csv", (count) => { rows = count.rows; });
     tell("The export ended as if it were complete: that would be a mistake of the server.", "bad");
   } catch (error) {
-    tell(`${whole.format(Math.max(rows, 0))} rows were read.`);
-    tell(`Then fetch rejected: ${error.name}, ${error.message}.`, "bad");
-    tell("A browser’s download of it is marked as failed; curl exits with an error.");
+    if (error instanceof BrokenOff) {
+      tell(`${whole.format(Math.max(rows, 0))} rows were read.`);
+      tell(`Then fetch rejected: ${error.cause.name}, ${error.cause.message}.`, "bad");
+      tell("A browser’s download of it is marked as failed; curl exits with an error.");
+    } else tell(error.message, "bad"); // it did not begin
   }
+  $("broken-csv").disabled = false;
 });
 
 $("broken-events").addEventListener("click", () => {
   $("broken-story").replaceChildren();
   $("broken-events").disabled = true;
   const source = new EventSource("broken/events");
+  let begun = false;
+  source.addEventListener("open", () => { begun = true; });
   source.addEventListener("message", (event) => tell(`Event: ${event.data}`));
   source.addEventListener("error", (event) => {
     // The server's own `error` event has data; the browser's, for a lost connection, has none.
     if (event.data) tell(`Event “error”: ${JSON.parse(event.data).message}`, "bad");
-    else tell("The connection was lost.", "bad");
+    else tell(begun ? "The connection was lost." : NO_ANSWER, "bad");
     source.close();
     $("broken-events").disabled = false;
   });
@@ -181,7 +182,7 @@ $("range-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const range = `bytes=${$("range-first").value}-${$("range-last").value}`;
   try {
-    const response = await fetch("library.db", { headers: { Range: range }, cache: "no-store" });
+    const response = await answered("library.db", { headers: { Range: range }, cache: "no-store" });
     const facts = [["Request", `Range: ${range}`], ["Status", `${response.status} ${response.statusText}`]];
     for (const name of ["Content-Range", "Content-Length", "ETag"]) {
       if (response.headers.has(name)) facts.push([name, response.headers.get(name)]);
@@ -194,7 +195,7 @@ $("range-form").addEventListener("submit", async (event) => {
       say("range-note", words || "No byte of the file is in this range.", "bad");
       return;
     }
-    const data = new Uint8Array(await response.arrayBuffer());
+    const data = new Uint8Array(await response.arrayBuffer().catch((error) => { throw new BrokenOff(error); }));
     $("range-dump").textContent = dump(data);
     say("range-note", `${whole.format(data.length)} bytes${data.length > 1024 ? ", the first 1,024 are shown" : ""}.`, "good");
   } catch (error) {

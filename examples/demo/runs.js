@@ -26,7 +26,7 @@ function follow(topic, { begin, ended }) {
 
 async function ask(topic, method, note, body) {
   try {
-    const answer = await (await accepted(await fetch(topic, { method, body }))).json();
+    const answer = await (await accepted(topic, { method, body })).json();
     if (answer.joined) say(note, "It was running already: this page has joined.");
     return answer;
   } catch (error) {

@@ -90,19 +90,14 @@ def test_event_source_in_chromium(tmp_path: Path) -> None:
     assert runs == [1]
 
 
-# Serves the demo with one more script in its page, which does what a visitor would and writes down what it sees.
+# Serves the demo with one more script in its page, which does what a visitor would.
 DRIVEN = """
-import json, os, pathlib
+import os, pathlib
 from app import HERE, app as demo
 
 def app(environ, start_response):
-    path, out = environ["PATH_INFO"], pathlib.Path(os.environ["REPORTS"])
-    if path.startswith("/report/"):
-        text = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
-        part = out / (path.removeprefix("/report/") + ".part")
-        part.write_bytes(text)
-        part.rename(part.with_suffix(".json"))
-    if path not in ("/", "/visitor.js") and not path.startswith("/report/"):
+    path = environ["PATH_INFO"]
+    if path not in ("/", "/visitor.js"):
         return demo(environ, start_response)
     script = '<script type="module" src="visitor.js"></script>'
     page = (HERE / "page.html").read_text().replace("</head>", script + "</head>")
@@ -111,24 +106,85 @@ def app(environ, start_response):
     return [(pathlib.Path(os.environ["VISITOR"]).read_text() if path == "/visitor.js" else page).encode()]
 """
 
-VISITOR = """
-const text = (id) => document.getElementById(id).textContent;
+TOLD = """
+const $ = (id) => document.getElementById(id);
+const text = (id) => $(id).textContent;
 const until = async (condition) => { while (!condition()) await new Promise((done) => setTimeout(done, 20)); };
-const report = (name, seen) => fetch(`report/${name}`, { method: "POST", body: JSON.stringify(seen) });
+const report = (name, seen) =>
+  fetch(`REPORTS/${name}`, { method: "POST", mode: "no-cors", body: JSON.stringify(seen) });
+"""
+
+
+class Reports:
+    """What visitors tell, by name: on a server of its own, so that it is told also when the demo is not there."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, Any] = {}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        text = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        self.told[environ["PATH_INFO"].removeprefix("/")] = json.loads(text)
+        start_response("204 No Content", [])
+        return []
+
+    def wait(self, *names: str) -> list[Any]:
+        eventually(lambda: set(names) <= set(self.told), 60, f"{names} of {list(self.told)}")
+        return [self.told[name] for name in names]
+
+
+@contextlib.contextmanager
+def reports() -> Iterator[tuple[Reports, str]]:
+    told = Reports()
+    with StreamServer(told, port=0) as server:
+        server.start()
+        yield told, server.url
+
+
+@contextlib.contextmanager
+def driven(folder: Path, visitor: str, port: int = 0) -> Iterator[str]:
+    """The demo with a visitor's script in its page; its address."""
+    (folder / "driven.py").write_text(DRIVEN)
+    (folder / "visitor.js").write_text(visitor)
+    printed = folder / "printed"
+    with printed.open("wb") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "streamkit", "serve", "driven:app", "--port", str(port)],
+            cwd=folder,
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples" / "demo")]),
+                "STREAMKIT_DEMO_VAR": str(folder / "var"),
+                "STREAMKIT_DEMO_FILES": "20",
+                "VISITOR": str(folder / "visitor.js"),
+            },
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        eventually(lambda: "http://" in printed.read_text(), 20)
+        found = re.search(r"http://127\.0\.0\.1:\d+", printed.read_text())
+        assert found
+        yield found[0]
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+TWO_PAGES = """
 const name = location.search.slice(1);
 const files = new Set();
 new MutationObserver(() => files.add(text("job-files"))).observe(
-  document.getElementById("job-files"), { childList: true, characterData: true, subtree: true });
+  $("job-files"), { childList: true, characterData: true, subtree: true });
 const seen = () => ({ files: [...files], note: text("job-note") });
 
 if (name === "starts") {
   await until(() => text("pages") === "2 viewers");
-  document.getElementById("job-start").click();
+  $("job-start").click();
   await until(() => text("job-note").startsWith("Stopped"));
   report(name, seen());
 } else if (!sessionStorage.stopped) {
   await until(() => files.size > 8);
-  document.getElementById("job-stop").click();
+  $("job-stop").click();
   await until(() => text("job-note").startsWith("Stopped"));
   await report(name, seen());
   sessionStorage.stopped = "yes";
@@ -142,38 +198,13 @@ if (name === "starts") {
 
 def test_two_pages_of_the_demo_show_one_job_and_either_stops_it(tmp_path: Path) -> None:
     chromium = program("chromium", "chromium-browser", "google-chrome")
-    (tmp_path / "driven.py").write_text(DRIVEN)
-    (tmp_path / "visitor.js").write_text(VISITOR)
-    printed = tmp_path / "printed"
-    with printed.open("wb") as output:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "streamkit", "serve", "driven:app", "--port", "0"],
-            cwd=tmp_path,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "examples" / "demo")]),
-                "STREAMKIT_DEMO_VAR": str(tmp_path / "var"),
-                "STREAMKIT_DEMO_FILES": "20",
-                "REPORTS": str(tmp_path),
-                "VISITOR": str(tmp_path / "visitor.js"),
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    names = ("starts", "stops", "loaded-again")
-    try:
-        eventually(lambda: "http://" in printed.read_text(), 20)
-        found = re.search(r"http://127\.0\.0\.1:\d+", printed.read_text())
-        assert found
-        with (
-            browsing(chromium, f"{found[0]}/?starts", tmp_path / "one"),
-            browsing(chromium, f"{found[0]}/?stops", tmp_path / "other"),
-        ):
-            eventually(lambda: all((tmp_path / f"{name}.json").exists() for name in names), 60)
-    finally:
-        server.terminate()
-        server.wait(20)
-    starts, stops, again = (json.loads((tmp_path / f"{name}.json").read_text()) for name in names)
+    with (
+        reports() as (told, address),
+        driven(tmp_path, TOLD.replace("REPORTS", address) + TWO_PAGES) as url,
+        browsing(chromium, f"{url}/?starts", tmp_path / "one"),
+        browsing(chromium, f"{url}/?stops", tmp_path / "other"),
+    ):
+        starts, stops, again = told.wait("starts", "stops", "loaded-again")
     assert len(set(starts["files"]) & set(stops["files"])) > 3, "both have shown the same progress"
     assert (
         starts["note"]
@@ -182,3 +213,40 @@ def test_two_pages_of_the_demo_show_one_job_and_either_stops_it(tmp_path: Path) 
         == "Stopped, for every page. Its generator was closed."
     )
     assert again["files"][-1] == stops["files"][-1], "a page that is loaded again knows how far it came"
+
+
+NO_ANSWER = "The server does not answer; is it running?"
+LEFT_ALONE = """
+const notes = ["job", "crowd", "answer", "search", "csv", "zip", "range"].map((name) => `${name}-note`);
+const seen = () => ({
+  badge: text("connection"), pages: $("pages").checkVisibility(), opacity: getComputedStyle($("cpu")).opacity,
+  notes: Object.fromEntries(notes.map((id) => [id, text(id)])), story: text("broken-story"),
+});
+await until(() => text("pages") === "1 viewer" && !$("csv-start").disabled);
+await report("live", seen());
+await until(() => text("connection") === "NO_ANSWER");
+for (const id of ["job-start", "crowd-start", "csv-start", "broken-events"]) $(id).click();
+for (const name of ["answer", "search", "zip", "range"]) $(`${name}-form`).requestSubmit();
+await until(() => notes.every((id) => text(id) === "NO_ANSWER") && text("broken-story"));
+await report("lost", seen());
+await until(() => text("connection") === "live");
+report("back", seen());
+"""
+
+
+def test_the_demo_says_that_its_server_is_gone_and_comes_back_to_life(tmp_path: Path) -> None:
+    chromium = program("chromium", "chromium-browser", "google-chrome")
+    with reports() as (told, address), contextlib.ExitStack() as browser:
+        visitor = TOLD.replace("REPORTS", address) + LEFT_ALONE.replace("NO_ANSWER", NO_ANSWER)
+        with driven(tmp_path, visitor) as url:
+            browser.enter_context(browsing(chromium, url, tmp_path / "profile"))
+            (live,) = told.wait("live")
+        (lost,) = told.wait("lost")
+        with driven(tmp_path, visitor, int(url.rpartition(":")[2])):
+            (back,) = told.wait("back")
+    assert (live["badge"], live["pages"], live["opacity"]) == ("live", True, "1")
+    assert (lost["badge"], lost["pages"]) == (NO_ANSWER, False)
+    assert float(lost["opacity"]) < 0.5, "what was measured is grey"
+    assert set(lost["notes"].values()) == {lost["story"]} == {NO_ANSWER}
+    assert (back["badge"], back["pages"], back["opacity"]) == ("live", True, "1")
+    assert NO_ANSWER not in back["notes"].values()
