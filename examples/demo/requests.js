@@ -1,44 +1,54 @@
 // What a page asks for itself: a search, exports, an archive, something broken, a range of a file.
 
-import { $, NO_ANSWER, accepted, answered, bytes, element, say, whole } from "./parts.js";
+import { $, NO_ANSWER, accepted, answered, bytes, counted, element, say, whole } from "./parts.js";
 import { BrokenOff, chunks, lines } from "./readers.js";
+
+// One run of a form at a time, as with what all pages share: its button is grey while it runs, and Stop is not.
+// `work(signal)` says how it ends; only what goes wrong is said here, and `stopped()` says where it was stopped.
+function stoppable(name, work, stopped) {
+  let controller = null;
+  $(`${name}-form`).addEventListener("submit", async (event) => {
+    event.preventDefault();
+    controller = new AbortController();
+    $(`${name}-start`).disabled = true;
+    $(`${name}-stop`).disabled = false;
+    try {
+      await work(controller.signal);
+    } catch (error) {
+      if (controller.signal.aborted) say(`${name}-note`, stopped());
+      else say(`${name}-note`, error.message, "bad");
+    }
+    $(`${name}-start`).disabled = false;
+    $(`${name}-stop`).disabled = true;
+  });
+  $(`${name}-stop`).addEventListener("click", () => controller?.abort());
+}
 
 // ---- search ---------------------------------------------------------------------------------------------------
 
-let searching = null;
+let hits = 0;
 
-$("search-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  searching?.abort();
-  const own = searching = new AbortController();
-  const box = $("hits");
-  let hits = 0;
-  box.replaceChildren();
-  $("search-stop").disabled = false;
+async function search(signal) {
+  hits = 0;
+  $("hits").replaceChildren();
   say("search-note", "Searching.");
-  try {
-    const address = `search.ndjson?text=${encodeURIComponent($("search-text").value)}`;
-    const response = await accepted(address, { signal: own.signal });
-    let end = null;
-    for await (const line of lines(response.body)) {
-      const item = JSON.parse(line);
-      if (item.end) { end = item; break; }
-      hits += 1;
-      const hit = document.createElement("li");
-      hit.append(element("b", `${item.path}:${item.line} `), item.text);
-      box.append(hit);
-      if (hits % 10 === 1) say("search-note", `${whole.format(hits)} hits so far`);
+  const response = await accepted(`search.ndjson?text=${encodeURIComponent($("search-text").value)}`, { signal });
+  for await (const line of lines(response.body)) {
+    const item = JSON.parse(line);
+    if (item.end) {
+      say("search-note", `${whole.format(item.hits)} hits in ${whole.format(item.files)} files${item.limited ? "; more are not listed" : ""}.`, "good");
+      return;
     }
-    if (!end) throw new Error(`The list broke off after ${hits} hits.`);
-    say("search-note", `${whole.format(end.hits)} hits in ${whole.format(end.files)} files${end.limited ? "; more are not listed" : ""}.`, "good");
-  } catch (error) {
-    if (own !== searching) return;
-    say("search-note", error.name === "AbortError" ? `Stopped after ${hits} hits.` : error.message, error.name === "AbortError" ? "" : "bad");
+    hits += 1;
+    const hit = document.createElement("li");
+    hit.append(element("b", `${item.path}:${item.line} `), item.text);
+    $("hits").append(hit);
+    if (hits % 10 === 1) say("search-note", `${whole.format(hits)} hits so far`);
   }
-  if (own === searching) $("search-stop").disabled = true;
-});
+  throw new Error(`The list broke off after ${hits} hits.`);
+}
 
-$("search-stop").addEventListener("click", () => searching?.abort());
+stoppable("search", search, () => `Stopped after ${hits} hits.`);
 
 // ---- CSV ------------------------------------------------------------------------------------------------------
 
@@ -86,45 +96,32 @@ $("csv-start").addEventListener("click", async () => {
 
 // ---- an archive, at a rate ------------------------------------------------------------------------------------
 
-let zipping = null;
+let got = 0;
+let began = 0;
+const rate = () => `${bytes(got / ((performance.now() - began) / 1000))}/s`;
 
 function zipAddress() {
   return `sources.zip${$("zip-rate").value ? `?rate=${$("zip-rate").value}` : ""}`;
 }
 
-$("zip-rate").addEventListener("change", () => { $("zip-link").href = zipAddress(); });
-
-$("zip-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  zipping?.abort();
-  const own = zipping = new AbortController();
-  const asked = $("zip-rate").value ? `${bytes(Number($("zip-rate").value))}/s` : "no limit";
-  const start = performance.now();
-  let got = 0;
+async function zip(signal) {
   let count = 0;
-  const rate = () => `${bytes(got / ((performance.now() - start) / 1000))}/s`;
-  $("zip-stop").disabled = false;
-  $("zip-asked").textContent = asked;
+  got = 0;
+  began = performance.now();
+  $("zip-asked").textContent = $("zip-rate").value ? `${bytes(Number($("zip-rate").value))}/s` : "no limit";
   say("zip-note", "Files are read and compressed while the archive is sent.");
-  try {
-    const response = await accepted(zipAddress(), { signal: own.signal, cache: "no-store" });
-    for await (const chunk of chunks(response.body)) {
-      got += chunk.length;
-      count += 1;
-      if (own !== zipping) continue;
-      $("zip-bytes").textContent = bytes(got);
-      $("zip-measured").textContent = rate();
-    }
-    say("zip-note", `Complete: ${bytes(got)} in ${whole.format(count)} chunks, ${rate()}.`, "good");
-  } catch (error) {
-    if (own !== zipping) return;
-    const stopped = error.name === "AbortError";
-    say("zip-note", stopped ? `Stopped after ${bytes(got)}, at ${rate()}.` : error.message, stopped ? "" : "bad");
+  const response = await accepted(zipAddress(), { signal, cache: "no-store" });
+  for await (const chunk of chunks(response.body)) {
+    got += chunk.length;
+    count += 1;
+    $("zip-bytes").textContent = bytes(got);
+    $("zip-measured").textContent = rate();
   }
-  if (own === zipping) $("zip-stop").disabled = true;
-});
+  say("zip-note", `Complete: ${bytes(got)} in ${whole.format(count)} chunks, ${rate()}.`, "good");
+}
 
-$("zip-stop").addEventListener("click", () => zipping?.abort());
+$("zip-rate").addEventListener("change", () => { $("zip-link").href = zipAddress(); });
+stoppable("zip", zip, () => `Stopped after ${bytes(got)}, at ${rate()}.`);
 
 // ---- broken on purpose ----------------------------------------------------------------------------------------
 
@@ -178,27 +175,33 @@ function dump(data) {
   return rows.join("\n");
 }
 
-$("range-form").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const range = `bytes=${$("range-first").value}-${$("range-last").value}`;
-  try {
-    const response = await answered("library.db", { headers: { Range: range }, cache: "no-store" });
-    const facts = [["Request", `Range: ${range}`], ["Status", `${response.status} ${response.statusText}`]];
-    for (const name of ["Content-Range", "Content-Length", "ETag"]) {
-      if (response.headers.has(name)) facts.push([name, response.headers.get(name)]);
-    }
-    $("range-facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
-    if (response.status !== 206) {
-      $("range-dump").textContent = "";
-      const words = response.ok ? "The server sent the whole file." : (await response.text()).trim();
-      if (response.ok) response.body.cancel();
-      say("range-note", words || "No byte of the file is in this range.", "bad");
-      return;
-    }
+async function showRange(first, last) {
+  const range = `bytes=${first}-${last}`;
+  const response = await answered("library.db", { headers: { Range: range }, cache: "no-store" });
+  const facts = [["Request", `Range: ${range}`], ["Status", `${response.status} ${response.statusText}`]];
+  for (const name of ["Content-Range", "Content-Length", "ETag"]) {
+    if (response.headers.has(name)) facts.push([name, response.headers.get(name)]);
+  }
+  $("range-facts").replaceChildren(...facts.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+  $("range-dump").textContent = "";
+  if (response.status === 206) {
     const data = new Uint8Array(await response.arrayBuffer().catch((error) => { throw new BrokenOff(error); }));
     $("range-dump").textContent = dump(data);
-    say("range-note", `${whole.format(data.length)} bytes${data.length > 1024 ? ", the first 1,024 are shown" : ""}.`, "good");
+    say("range-note", `${counted(data.length, "byte")}${data.length > 1024 ? ", the first 1,024 are shown" : ""}.`, "good");
+  } else if (response.ok) {
+    response.body.cancel();
+    const reason = first > last ? "First after last is no range (RFC 9110, 14.1.1), so it is ignored: the" : "The";
+    say("range-note", `${reason} server sends the whole file.`);
+  } else say("range-note", (await response.text()).trim() || "No byte of the file is in this range.", "bad");
+}
+
+$("range-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  $("range-start").disabled = true;
+  try {
+    await showRange($("range-first").valueAsNumber, $("range-last").valueAsNumber);
   } catch (error) {
     say("range-note", error.message, "bad");
   }
+  $("range-start").disabled = false;
 });

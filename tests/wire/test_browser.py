@@ -250,3 +250,42 @@ def test_the_demo_says_that_its_server_is_gone_and_comes_back_to_life(tmp_path: 
     assert set(lost["notes"].values()) == {lost["story"]} == {NO_ANSWER}
     assert (back["badge"], back["pages"], back["opacity"]) == ("live", True, "1")
     assert NO_ANSWER not in back["notes"].values()
+
+
+ASKS = """
+const shut = (name) => [$(`${name}-start`).disabled, $(`${name}-stop`)?.disabled];
+await until(() => !$("csv-start").disabled);
+for (const name of ["search", "zip"]) {
+  $(`${name}-start`).click();
+  const runs = shut(name);
+  $(`${name}-stop`).click();
+  await until(() => !$(`${name}-start`).disabled);
+  report(name, { runs, stopped: shut(name), note: text(`${name}-note`) });
+}
+const range = async (first, last) => {
+  $("range-first").value = first;
+  $("range-last").value = last;
+  $("range-start").click();
+  const runs = $("range-start").disabled;
+  await until(() => !$("range-start").disabled);
+  return [runs, text("range-note"), text("range-dump").length > 0];
+};
+report("ranges", [await range(0, 95), await range(95, 0)]);
+"""
+
+
+def test_what_a_page_of_the_demo_asks_for_runs_once_and_is_stopped_or_explained(tmp_path: Path) -> None:
+    chromium = program("chromium", "chromium-browser", "google-chrome")
+    with (
+        reports() as (told, address),
+        driven(tmp_path, TOLD.replace("REPORTS", address) + ASKS) as url,
+        browsing(chromium, url, tmp_path / "profile"),
+    ):
+        search, archive, (good, backwards) = told.wait("search", "zip", "ranges")
+    for run in (search, archive):
+        assert run["runs"] == [True, False], "its button is grey, and Stop is not"
+        assert run["stopped"] == [False, True]
+        assert run["note"].startswith("Stopped after ")
+    assert good == [True, "96 bytes.", True]
+    assert not backwards[2]
+    assert "First after last is no range (RFC 9110" in backwards[1]
