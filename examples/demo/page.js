@@ -30,8 +30,7 @@ const showMachine = drawn(() => {
     now: sample ? sample.time : 0,
     seconds: SECONDS,
     step: 15,
-    top: 1,
-    label: (share) => `${100 * share} %`,
+    left: [[0, "0 %"], [0.5, "50 %"], [1, "100 %"]],
     lines: [
       { points: samples.map((one) => [one.time, one.memory_used / one.memory_total]), ink: "--second" },
       { points: samples.map((one) => [one.time, one.cpu]), ink: "--accent", fill: 0.12 },

@@ -2,9 +2,10 @@
 
 const HOLE_SECONDS = 2.5; // a hole in time (the tab was hidden) is a hole in the line
 
-// now, seconds: the right end and the length of the axis. top: the highest value; `label(value)` writes it.
-// lines: [{points: [[time, value], …], ink: name of a colour, fill: opacity below the line}]
-export function drawPlot(canvas, { now, seconds, step, top, label, lines }) {
+// now, seconds, step: the right end and the length of the axis of time, and from mark to mark.
+// left, right: [[height, text], …], the marks of the axes; the right one in the colour `rightInk`.
+// lines: [{points: [[time, height], …], ink: name of a colour, fill: opacity below the line}]; heights are 0 to 1.
+export function drawPlot(canvas, { now, seconds, step, left, right = [], rightInk, lines }) {
   const style = getComputedStyle(canvas);
   const colour = (name) => style.getPropertyValue(name).trim();
   const scale = devicePixelRatio || 1;
@@ -14,9 +15,9 @@ export function drawPlot(canvas, { now, seconds, step, top, label, lines }) {
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
 
-  const frame = { left: 54, right: width - 1, top: 8, bottom: height - 22 };
+  const frame = { left: 54, right: width - (right.length ? 34 : 1), top: 8, bottom: height - 22 };
   const x = (time) => frame.right - ((now - time) / seconds) * (frame.right - frame.left);
-  const y = (value) => frame.bottom - Math.min(1, value / top) * (frame.bottom - frame.top);
+  const y = (height) => frame.bottom - Math.min(1, height) * (frame.bottom - frame.top);
 
   pen.font = "12px system-ui, sans-serif";
   pen.fillStyle = colour("--quiet");
@@ -24,14 +25,18 @@ export function drawPlot(canvas, { now, seconds, step, top, label, lines }) {
   pen.lineWidth = 1;
   pen.textBaseline = "middle";
   pen.textAlign = "right";
-  for (const share of [0, 0.5, 1]) {
-    const level = Math.round(y(share * top)) + 0.5;
+  for (const [share, text] of left) {
+    const level = Math.round(y(share)) + 0.5;
     pen.beginPath();
     pen.moveTo(frame.left, level);
     pen.lineTo(frame.right, level);
     pen.stroke();
-    pen.fillText(label(share * top), frame.left - 8, level);
+    pen.fillText(text, frame.left - 8, level);
   }
+  if (right.length) pen.fillStyle = colour(rightInk);
+  pen.textAlign = "left";
+  for (const [share, text] of right) pen.fillText(text, frame.right + 8, Math.round(y(share)) + 0.5);
+  pen.fillStyle = colour("--quiet");
   pen.textBaseline = "alphabetic";
   for (let ago = 0; ago <= seconds; ago += step) {
     pen.textAlign = ago === 0 ? "right" : ago === seconds ? "left" : "center";

@@ -6,7 +6,8 @@ import { drawPlot } from "./plot.js";
 
 const GONE_MS = 4000; // a process reports each second
 const PING_MS = 200;
-const PINGS_BEFORE = 8;
+const PINGS_WITHOUT = 8;
+const CALM_MS = 500; // after the crowd has left: a hundred ends are work too
 const SECONDS = 20;
 
 const processes = new Map();
@@ -71,18 +72,23 @@ let crowd = null; // its last report
 let pings = []; // [seconds, milliseconds], of this page
 let alone = []; // the milliseconds of those before the crowd
 let among = [];
-let counts = []; // [seconds, streams]
+let after = []; // and of those when it is gone: another panel may have been busy before
+let disturbed = false; // whether another panel of this page was, at any ping
+let counts = []; // [seconds, share of the crowd that is open], as this page has seen it happen
 let running = false;
 let measuring = false;
 
 const median = (values) => [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)];
 const milliseconds = (value) => `${value < 10 ? value.toFixed(1) : Math.round(value)} ms`;
+const without = () => Math.min(...[alone, after].filter((some) => some.length).map(median));
+const busy = () => document.querySelector("[id$='-stop']:enabled:not(#crowd-stop)") !== null;
 const pause = (time) => new Promise((done) => { setTimeout(done, time); });
 
 async function ping(into) {
   const start = performance.now();
   await (await accepted("ping", { cache: "no-store" })).text();
   const took = performance.now() - start;
+  disturbed ||= busy();
   into.push(took);
   pings.push([performance.now() / 1000, took]);
   showCrowd();
@@ -91,23 +97,25 @@ async function ping(into) {
 const showCrowd = drawn(() => {
   $("crowd-start").disabled = running || measuring;
   $("crowd-stop").disabled = !running;
-  $("ping-alone").textContent = alone.length ? milliseconds(median(alone)) : "–";
+  // What was measured beside other work says nothing of the crowd: then the second measurement is waited for.
+  $("ping-alone").textContent = after.length || (alone.length && !disturbed) ? milliseconds(without()) : "–";
   $("ping-among").textContent = among.length ? milliseconds(median(among)) : "–";
   $("ping-worst").textContent = among.length ? milliseconds(Math.max(...among)) : "–";
-  $("crowd-open").textContent = crowd ? whole.format(running ? crowd.open : 0) : "–";
+  $("crowd-open").textContent = counts.length ? whole.format(running ? crowd.open : 0) : "–";
   const now = performance.now() / 1000;
   const shown = pings.filter(([time]) => time > now - SECONDS);
-  const highest = Math.max(10, ...shown.map(([, took]) => took));
-  const top = [10, 20, 50, 100, 200, 500, 1000, 2000, 5000].find((step) => step >= highest) ?? highest;
+  // A logarithmic scale: one slow answer among quick ones is seen, and moves nothing else.
+  const decades = Math.max(...shown.map(([, took]) => took)) > 1000 ? 4 : 3;
   drawPlot($("ping-plot"), {
     now,
     seconds: SECONDS,
     step: 5,
-    top,
-    label: (value) => (top < 1000 ? `${value} ms` : `${value / 1000} s`),
+    left: ["1 ms", "10 ms", "100 ms", "1 s", "10 s"].slice(0, decades + 1).map((text, power) => [power / decades, text]),
+    right: [[0, "0"], [1, "100"]],
+    rightInk: "--second",
     lines: [
-      { points: counts.map(([time, open]) => [time, (open / 100) * top]), ink: "--second", fill: 0.1 },
-      { points: shown, ink: "--accent" },
+      { points: counts, ink: "--second", fill: 0.1 },
+      { points: shown.map(([time, took]) => [time, Math.log10(Math.max(1, took)) / decades]), ink: "--accent" },
     ],
   });
 });
@@ -126,8 +134,9 @@ on("start", ({ run }) => {
 
 on("crowd", (report) => {
   crowd = report;
-  // What is told of the past is not drawn as if it were now.
-  if (Date.now() / 1000 - report.time < GONE_MS / 1000) counts.push([performance.now() / 1000, report.open]);
+  // What is told of the past is not shown as if it were now.
+  if (1000 * report.time < Math.max(performance.timeOrigin, Date.now() - GONE_MS)) return;
+  counts.push([performance.now() / 1000, report.open / report.wanted]);
   if (report.stuck) {
     say("crowd-note", `Only ${report.open} of ${report.wanted} were answered, and all are closed again: this server does not lend its sockets, so each stream holds one of its threads.`, "bad");
   } else if (!report.over) {
@@ -137,16 +146,25 @@ on("crowd", (report) => {
   showCrowd();
 });
 
+function tellEnd() {
+  let cost = measuring ? " How long an answer takes without them is measured once more." : "";
+  if (after.length) {
+    const [quiet, crowded] = [without(), median(among)];
+    cost = ` An ordinary answer took ${milliseconds(crowded)} among them, ${crowded > quiet ? "and" : "no longer than the"} ${milliseconds(quiet)} without them.`;
+    if (disturbed) cost += " Other panels were busy too, for some of the time.";
+  }
+  say("crowd-note", `${whole.format(crowd.events)} events on ${whole.format(crowd.wanted)} streams; all are closed again.${cost}${spread()}`, "good");
+}
+
 for (const how of ["complete", "stopped", "error"]) {
   on(how, (event) => {
     if (!event.run?.startsWith("crowd-")) return;
     running = false;
-    if (counts.length) counts.push([performance.now() / 1000, 0]);
-    if (how === "error") say("crowd-note", event.message, "bad");
-    else if (how === "stopped") say("crowd-note", "Closed early.");
-    else if (crowd && !crowd.stuck) {
-      const cost = alone.length && among.length ? ` An ordinary answer took ${milliseconds(median(alone))} before, ${milliseconds(median(among))} among them.` : "";
-      say("crowd-note", `${whole.format(crowd.events)} events on ${whole.format(crowd.wanted)} streams; all are closed again.${cost}${spread()}`, "good");
+    if (counts.length) {
+      counts.push([performance.now() / 1000, 0]);
+      if (how === "error") say("crowd-note", event.message, "bad");
+      else if (how === "stopped") say("crowd-note", "Closed early.");
+      else if (crowd.over) tellEnd();
     }
     showCrowd();
   });
@@ -154,16 +172,24 @@ for (const how of ["complete", "stopped", "error"]) {
 
 on("gap", () => { running = false; showCrowd(); });
 
+async function measureWithout(into) {
+  for (let number = 0; number < PINGS_WITHOUT; number += 1) { await ping(into); await pause(PING_MS / 2); }
+}
+
 $("crowd-start").addEventListener("click", async () => {
   measuring = true;
-  [alone, among, pings, counts] = [[], [], [], []];
+  disturbed = false;
+  [alone, among, after, pings, counts] = [[], [], [], [], []];
   showCrowd();
   try {
-    for (let number = 0; number < PINGS_BEFORE; number += 1) { await ping(alone); await pause(PING_MS / 2); }
+    await measureWithout(alone);
     await accepted("crowd", { method: "POST" });
     const start = performance.now();
     // The event that says it runs comes over the hub, and so a moment after the answer.
     while (running || performance.now() - start < 1000) { await ping(among); await pause(PING_MS); }
+    await pause(CALM_MS);
+    await measureWithout(after);
+    if (crowd?.over) tellEnd();
   } catch (error) {
     say("crowd-note", error.message, "bad");
   }

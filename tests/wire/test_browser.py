@@ -289,3 +289,39 @@ def test_what_a_page_of_the_demo_asks_for_runs_once_and_is_stopped_or_explained(
     assert good == [True, "96 bytes.", True]
     assert not backwards[2]
     assert "First after last is no range (RFC 9110" in backwards[1]
+
+
+CROWDED = """
+const figures = () => ["ping-alone", "ping-among", "crowd-open"].map(text);
+await until(() => text("connection") === "live");
+if (!sessionStorage.crowded) {
+  $("zip-start").click();
+  $("crowd-start").click();
+  await until(() => text("crowd-open") === "100" && text("ping-among") !== "\\u2013");
+  await report("busy", figures());
+  $("zip-stop").click();
+  await until(() => !$("crowd-start").disabled);
+  await report("over", [text("crowd-note"), ...figures()]);
+  sessionStorage.crowded = "yes";
+  location.reload();
+} else {
+  await until(() => text("load") !== "\\u2013" && $("log").textContent); // what is held of the past has come
+  report("loaded-again", [text("crowd-note"), ...figures()]);
+}
+"""
+
+
+def test_the_demo_compares_a_crowd_with_a_quiet_page_and_shows_no_figures_of_the_past(tmp_path: Path) -> None:
+    chromium = program("chromium", "chromium-browser", "google-chrome")
+    with (
+        reports() as (told, address),
+        driven(tmp_path, TOLD.replace("REPORTS", address) + CROWDED) as url,
+        browsing(chromium, url, tmp_path / "profile"),
+    ):
+        busy, over, again = told.wait("busy", "over", "loaded-again")
+    assert busy[0] == "\u2013", "measured beside another panel's work, which is not the crowd's"
+    assert all(figure.endswith(" ms") for figure in over[1:3])
+    assert "Other panels were busy too" in over[0]
+    assert "no longer than" in over[0] or float(over[1].split()[0]) <= float(over[2].split()[0])
+    assert again[0].startswith("The server connects to itself")
+    assert again[1:] == ["\u2013"] * 3
