@@ -172,6 +172,14 @@ def test_the_page_names_no_other_site_and_holds_no_script_of_its_own(demo: Demo)
     assert not re.findall(r"<script(?![^>]*\bsrc=)|\son\w+=|\sstyle=|<style", page)
 
 
+def test_each_box_says_what_will_be_in_it(demo: Demo) -> None:
+    page = demo.get("/")[1].decode()
+    boxes = re.findall(r'<\w+ class="box [^>]*></\w+>', page)
+    assert len(boxes) > 5
+    for box in boxes:
+        assert 'id="log"' in box or re.search(r'data-empty="[^"]{10,}"', box), box
+
+
 def test_the_files_of_the_demo_are_all_that_is_served(demo: Demo) -> None:
     for path in ("/app.py", "/../app.py", "/var/server.log", "//page.css"):
         assert demo.get(path)[0].status == 404, path

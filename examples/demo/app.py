@@ -1,4 +1,4 @@
-"""The demo of streamkit: one page, every panel on real data, nothing installed but Python and streamkit.
+"""The demo of streamkit: one page, every panel on real data, its code in need of nothing but Python and streamkit.
 
     python -m streamkit serve
     gunicorn --threads 4 --chdir examples/demo app:app

@@ -20,7 +20,7 @@ on("machine", (sample) => {
 const showMachine = drawn(() => {
   const sample = samples[samples.length - 1];
   if (sample) {
-    $("pages").textContent = counted(sample.pages, "viewer");
+    $("pages").textContent = sample.pages ? counted(sample.pages, "viewer") : ""; // measured before this page was counted
     if (sample.note) { $("machine-note").textContent = sample.note; return; }
     $("cpu").textContent = sample.cpu === null ? "–" : `${(100 * sample.cpu).toFixed(0)} %`;
     $("memory").textContent = `${(sample.memory_used / 1e9).toFixed(1)} of ${bytes(sample.memory_total)}`;

@@ -1,7 +1,7 @@
 // A job and an answer that belong to no page: each page shows what runs, may start it, and may stop it.
 
 import { on } from "./live.js";
-import { $, accepted, bytes, drawn, duration, grow, say, whole } from "./parts.js";
+import { $, accepted, bytes, drawn, duration, element, grow, say, whole } from "./parts.js";
 
 const ends = ["complete", "stopped", "error"];
 
@@ -37,7 +37,9 @@ async function ask(topic, method, note, body) {
 
 // ---- the job --------------------------------------------------------------------------------------------------
 
+const MAX_NAMES = 50;
 let progress = null;
+let names = [];
 let result = null;
 let jobEnd = null;
 
@@ -50,19 +52,35 @@ const showJob = drawn(() => {
   $("job-files").textContent = now ? whole.format(now.files) : "–";
   $("job-bytes").textContent = now ? bytes(now.bytes) : "–";
   $("job-share").textContent = now ? `${(100 * share).toFixed(0)} %` : "–";
-  if (job.running) say("job-note", progress?.name || "It begins.");
+  if (names.length) {
+    grow($("job-names"), () => {
+      $("job-names").append(...names.slice(-MAX_NAMES).map((name) => element("p", name)));
+      while ($("job-names").childElementCount > MAX_NAMES) $("job-names").firstElementChild.remove();
+    });
+    names = [];
+  }
+  if (job.running) say("job-note", "It runs, for every page.");
   else if (jobEnd?.how === "complete" && result) {
     say("job-note", `${bytes(result.bytes)} packed to ${bytes(result.packed)} in ${duration(result.seconds)}, SHA-256 ${result.sha256.slice(0, 16)}…`, "good");
   } else if (jobEnd?.how === "stopped") say("job-note", "Stopped, for every page. Its generator was closed.");
   else if (jobEnd) say("job-note", jobEnd.message, "bad");
 });
 
+function clearNames() {
+  names = [];
+  $("job-names").replaceChildren();
+}
+
 const job = follow("job", {
-  begin: () => { progress = result = jobEnd = null; showJob(); },
+  begin: () => { progress = result = jobEnd = null; clearNames(); showJob(); },
   ended: (how, message) => { jobEnd = { how, message }; showJob(); },
 });
 
-on("progress", (data) => { progress = data; showJob(); });
+on("progress", (data) => {
+  if (data.name && data.name !== progress?.name) names.push(data.name); // a large file is reported several times
+  progress = data;
+  showJob();
+});
 on("result", (data) => { result = data; showJob(); });
 $("job-start").addEventListener("click", () => ask("job", "POST", "job-note"));
 $("job-stop").addEventListener("click", () => ask("job", "DELETE", "job-note"));
@@ -79,7 +97,7 @@ const showAnswer = drawn(() => {
   $("answer-stop").disabled = !answer.running;
   if (waiting) grow($("answer-text"), () => $("answer-text").append(waiting));
   waiting = "";
-  const so_far = question ? `${whole.format(words)} of ${whole.format(question.words)} words about ${question.module || "the licence"}` : "";
+  const so_far = question ? `${whole.format(words)} of ${whole.format(question.words)} words ${question.module ? `about ${question.module}` : "of Python’s licence"}` : "";
   if (answer.running) say("answer-note", so_far || "Waiting for the first word.");
   else if (answerEnd?.how === "complete") say("answer-note", `Complete: ${so_far}.`, "good");
   else if (answerEnd?.how === "stopped") say("answer-note", `Stopped after ${so_far}, for every page.`);
@@ -110,5 +128,6 @@ on("gap", () => { // what is still held follows: begin anew, also where the begi
   words = 0;
   waiting = "";
   job.running = answer.running = false;
+  clearNames();
   $("answer-text").textContent = "";
 });

@@ -37,6 +37,8 @@ function row(group) {
 
 const showServer = drawn(() => {
   const all = [...processes.values()].sort((one, other) => one.id - other.id);
+  showLibrary(all.map((one) => one.library));
+  if (!sum("detached") && !sum("held")) return; // reported before this page's own stream was there
   $("streams").replaceChildren(...all.flatMap((one) => {
     const rows = one.streams.map(row);
     if (all.length > 1) {
@@ -52,7 +54,6 @@ const showServer = drawn(() => {
   $("server-held").textContent = whole.format(sum("held"));
   $("server-threads").textContent = whole.format(sum("threads")) + (all.length > 1 ? ` in ${all.length} processes` : "");
   $("server-bytes").textContent = bytes(sum("bytes"));
-  showLibrary(all.map((one) => one.library));
 });
 
 function showLibrary(states) {

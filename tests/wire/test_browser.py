@@ -218,12 +218,17 @@ def test_two_pages_of_the_demo_show_one_job_and_either_stops_it(tmp_path: Path) 
 NO_ANSWER = "The server does not answer; is it running?"
 LEFT_ALONE = """
 const notes = ["job", "crowd", "answer", "search", "csv", "zip", "range"].map((name) => `${name}-note`);
+const counted = new Set();
+for (const id of ["pages", "server-streams"]) {
+  new MutationObserver(() => counted.add(text(id))).observe($(id), { childList: true });
+}
 const seen = () => ({
   badge: text("connection"), pages: $("pages").checkVisibility(), opacity: getComputedStyle($("cpu")).opacity,
   notes: Object.fromEntries(notes.map((id) => [id, text(id)])), story: text("broken-story"),
 });
 await until(() => text("pages") === "1 viewer" && !$("csv-start").disabled);
-await report("live", seen());
+await until(() => text("server-streams") === "1");
+await report("live", { ...seen(), counted: [...counted] });
 await until(() => text("connection") === "NO_ANSWER");
 for (const id of ["job-start", "crowd-start", "csv-start", "broken-events"]) $(id).click();
 for (const name of ["answer", "search", "zip", "range"]) $(`${name}-form`).requestSubmit();
@@ -246,6 +251,7 @@ def test_the_demo_says_that_its_server_is_gone_and_comes_back_to_life(tmp_path: 
             (back,) = told.wait("back")
     assert (live["badge"], live["pages"], live["opacity"]) == ("live", True, "1")
     assert (lost["badge"], lost["pages"]) == (NO_ANSWER, False)
+    assert not {"0", "0 viewers"} & set(live["counted"]), "a page that counts is one"
     assert float(lost["opacity"]) < 0.5, "what was measured is grey"
     assert set(lost["notes"].values()) == {lost["story"]} == {NO_ANSWER}
     assert (back["badge"], back["pages"], back["opacity"]) == ("live", True, "1")
