@@ -83,7 +83,8 @@ class Examination:
         )
         seen = seen if isinstance(seen, dict) else {}
         headers = seen.get("headers")
-        traces = {**headers, "server": str(seen.get("server", ""))} if isinstance(headers, dict) else {}
+        traces = {**headers, "server": seen.get("server", "")} if isinstance(headers, dict) else {}
+        traces = {name: str(value) for name, value in traces.items()}
         found = hops(main.headers, traces)
         report = Report(self.url, is_probe, found, main)
         report.measured = {**_measured(main), "offered_to_browsers": offered_protocol(self.url) or None}
@@ -152,17 +153,18 @@ class Examination:
         if not left.events:
             report.unknown.append("whether leaving is noticed: the first event did not come through")
             return
-        process = findings_of.facts(left.events[0].event.data).get("seen", {}).get("process")
+        seen = findings_of.facts(left.events[0].event.data).get("seen")
+        process = seen.get("process") if isinstance(seen, dict) else None
         start = time.monotonic()
         answered = False
         noticed: float | None = None
         while noticed is None and time.monotonic() < start + LEAVING_SECONDS:
             answer = _live(look(self._url(ask="live"), 1.0, self.headers))
-            if (
-                answer is not None and answer.get("process") == process
-            ):  # another worker knows nothing of this stream
+            tokens = answer.get("tokens") if answer is not None else None
+            # Another worker knows nothing of this stream.
+            if answer is not None and isinstance(tokens, list) and answer.get("process") == process:
                 answered = True
-                if token not in answer.get("tokens", ()):
+                if token not in tokens:
                     noticed = time.monotonic() - start
                     break
             time.sleep(0.05)

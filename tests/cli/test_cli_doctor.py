@@ -19,6 +19,7 @@ from streamkit.cli import path_findings as findings_of
 from streamkit.cli.path_look import MAX_ARRIVALS, MAX_BYTES, Arrival, Look, look
 from streamkit.cli.path_remedies import hops, remedy
 from streamkit.servers.http_server import StreamServer
+from streamkit.servers.probe import MARK
 from streamkit.servers.probe import app as probe_app
 from tests.cli.naive_app import app as naive_app
 
@@ -234,6 +235,25 @@ def test_the_fragment_of_a_url_hides_no_question(probe: str, capsys: pytest.Capt
     report = json.loads(capsys.readouterr().out)
     assert report["unknown"] == []
     assert report["measured"]["leaving_noticed_after"] is not None
+
+
+@pytest.mark.parametrize(
+    ("event", "live"),
+    [
+        (b'{"seen": 5}', b'{"tokens": 5}'),
+        (b'{"seen": {"headers": {"via": 5, "": []}, "server": []}}', b"[]"),
+    ],
+)
+def test_who_only_says_to_be_the_probe_is_not_believed(
+    capsys: pytest.CaptureFixture[str], event: bytes, live: bytes
+) -> None:
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [*STREAM, (MARK, "1")] if "live" not in environ["QUERY_STRING"] else [])
+        return [live] if "live" in environ["QUERY_STRING"] else [b"data: " + event + b"\n\n"] * 3
+
+    with StreamServer(app, port=0, grace=0).start() as server:
+        assert main(["doctor", server.url, "--for", "0.3s", "--idle", "0.1s"]) in (0, 1)
+    assert "the process of the stream did not answer again" in capsys.readouterr().out
 
 
 def test_what_the_other_side_says_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
