@@ -62,7 +62,7 @@ def duration(text: str) -> float:
     """Seconds above 0, from "30", "2.5s", "500ms", "2m" or "1h"."""
     seconds = duration_or_none(text)
     if seconds is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; give more than 0, such as 30s")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time above 0; give one such as 30s")
     return seconds
 
 
@@ -118,7 +118,7 @@ def header_fields(given: Iterable[tuple[str, str]]) -> dict[str, str]:
     for written, value in given:
         name = names.setdefault(written.lower(), written)
         if name in fields and name.lower() in _OF_ONE_VALUE:
-            raise UsageError(f"the header {name} was given twice, and has one value; give it once")
+            raise UsageError(f"the header {name} was given twice, but it takes one value; give it once")
         joint = "; " if name.lower() == "cookie" else ", "
         fields[name] = f"{fields[name]}{joint}{value}" if name in fields else value
     return fields

@@ -55,7 +55,7 @@ def add_to(commands: Any) -> None:
         type=duration,
         default=30.0,
         metavar="TIME",
-        help="once all are open (default 30s)",
+        help="how long to hold the streams once all are open (default 30s)",
     )
     add_headers(parser)
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write events and delays over time as SVG")
@@ -203,7 +203,9 @@ def _target(arguments: argparse.Namespace) -> tuple[int, object, bytes]:
     except ValueError as error:
         raise UsageError(str(error)) from None
     if request.url.scheme != "http":
-        raise UsageError("bench speaks plain HTTP; give the address of the server behind what ends TLS")
+        raise UsageError(
+            "bench speaks plain HTTP; give the address of the server behind the proxy that ends TLS"
+        )
     host = request.host
     try:
         found = socket.getaddrinfo(host, request.port, type=socket.SOCK_STREAM)

@@ -51,7 +51,7 @@ def add_to(commands: Any) -> None:
         type=duration,
         default=5.0,
         metavar="TIME",
-        help="watch the stream so long (default 5s)",
+        help="how long to watch the stream (default 5s)",
     )
     parser.add_argument(
         "--idle",
@@ -130,7 +130,7 @@ def _local_reports(
     if not path.startswith("/"):
         raise UsageError(f"--path is {path!r}; it has to begin with /")
     if load(arguments.target, Path.cwd()) is None:
-        raise CommandFailed("so no server can serve it")
+        raise CommandFailed("an application that cannot be imported cannot be served")
     names = [name for name in SERVERS if name in (arguments.server or SERVERS) and installed(name)]
     if not names:
         raise CommandFailed(f"not installed here: {', '.join(arguments.server)}")

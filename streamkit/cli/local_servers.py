@@ -99,7 +99,9 @@ def running(name: str, app: str) -> Iterator[str]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     log.seek(0)
                     lines = log.read()[-4000:].decode("utf-8", "replace").strip().splitlines()
-                    raise CommandFailed(f"{name} does not start: {lines[-1] if lines else 'it says nothing'}")
+                    raise CommandFailed(
+                        f"{name} does not start: {lines[-1] if lines else 'it has printed nothing'}"
+                    )
                 time.sleep(0.05)
             yield f"http://127.0.0.1:{port}"
         finally:

@@ -108,7 +108,7 @@ def of_headers(seen: Look, found: list[str], *, is_probe: bool) -> list[Finding]
         findings.append(
             finding(
                 "content-type",
-                f"the type is {kind or 'missing'!r}, and browsers take no other than an event stream",
+                f"the type is {kind or 'missing'!r}, and browsers take nothing but text/event-stream",
                 found,
             )
         )

@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             "memory:// is a hub inside one process, so nobody would hear it; give sqlite:///PATH or redis://HOST/0"
         )
     if arguments.data == "-" and arguments.id is not None:
-        raise UsageError("--id names one event, and the standard input is many; leave one of them away")
+        raise UsageError("--id names one event, and the standard input is many; leave one of them out")
     from streamkit.hub.hub import Hub  # here, since only this command needs the brokers
 
     output = Output()

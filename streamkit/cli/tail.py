@@ -63,7 +63,7 @@ def add_to(commands: Any) -> None:
     )
     add_headers(parser)
     parser.add_argument(
-        "-n", "--count", type=count, help="leave after this many events; fewer are exit code 1"
+        "-n", "--count", type=count, help="leave after this many events; with fewer the exit code is 1"
     )
     parser.add_argument("--for", dest="seconds", metavar="TIME", type=duration, help="leave after this time")
     parser.add_argument(

@@ -144,7 +144,7 @@ def test_it_comes_back_and_says_so(probe: str, capsys: pytest.CaptureFixture[str
         (["http://127.0.0.1:99999/"], "not a URL", 2),
         (["{naive}", "-H", "no colon"], "not a header", 2),
         (["{naive}", "-n", "0"], "not a count", 2),
-        (["{naive}", "--for", "0"], "no time", 2),
+        (["{naive}", "--for", "0"], "not a time above 0", 2),
         (["{naive}", "--for", "2 weeks"], "not a time", 2),
         (["{naive}", "--since", "a\nb"], "id", 2),
         (["{naive}", "--data", "@/no/such/file"], "cannot read", 2),
