@@ -108,11 +108,14 @@ class RequestBody(io.RawIOBase):
         if ended:
             raise ConnectionResetError("the client closed the connection before the end of its request body")
 
+    @property
+    def can_be_drained(self) -> bool:
+        """Whether `drain` would try; how long a chunked body still is, nobody knows."""
+        return self.error is None and (self._remaining is None or self._remaining <= MAX_DRAIN_BYTES)
+
     def drain(self) -> bool:
         """Read away what is left, at most `MAX_DRAIN_BYTES`; whether the connection now stands at a new request."""
-        if self.error is not None:
-            return False
-        if self._remaining is not None and self._remaining > MAX_DRAIN_BYTES:
+        if not self.can_be_drained:
             return False
         scratch = bytearray(_READ_BYTES)
         drained = 0

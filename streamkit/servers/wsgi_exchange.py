@@ -252,8 +252,10 @@ class WSGIExchange:
         if response.length is None and not bodiless:
             self._chunked = self._can_chunk
             self._close_delimited = not self._can_chunk
-        # Where 100 Continue was not sent, the client may or may not send its body: only a close is unambiguous.
-        self.keep_alive = not self._close_delimited and not self._continue_owed and self._may_keep_alive()
+        # Where 100 Continue was not sent, the client may or may not send its body: only a close is unambiguous. And who
+        # is told of the close in time sends nothing into it (RFC 9112 section 9.6).
+        unwanted = self._continue_owed or not self._body.can_be_drained
+        self.keep_alive = not self._close_delimited and not unwanted and self._may_keep_alive()
         framing = [("Transfer-Encoding", "chunked")] if self._chunked else []
         if not self.keep_alive:
             framing.append(("Connection", "close"))

@@ -240,7 +240,15 @@ def test_a_small_body_that_was_not_read_does_not_become_the_next_request(framing
 def test_a_large_body_that_was_not_read_closes_the_connection_and_the_answer_still_arrives() -> None:
     request = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n" + b"x" * 500_000
     with running(deaf) as server:
-        assert ask(server, request).endswith(b"\r\n\r\nok")
+        answer = ask(server, request)
+        assert answer.endswith(b"\r\n\r\nok")
+        assert b"\r\nConnection: close\r\n" in answer  # RFC 9112 section 9.6: said before it is done
+    with running(echo) as server, connected(server) as sock:
+        sock.sendall(request + get())
+        status, headers, body = read_answer(sock)
+        assert (status, len(body)) == (200, 500_000)
+        assert "connection" not in headers  # nothing is owed when the head is made
+        assert read_answer(sock)[0] == 200
 
 
 def test_two_megabytes_uploaded_in_chunks() -> None:
