@@ -143,10 +143,11 @@ class Connection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             while True:
                 began = time.monotonic()
+                parser = HeadParser()
                 try:
-                    head = self._read_head()
+                    head = self._read_head(parser)
                 except RequestRefused as refusal:
-                    self._refuse(refusal, began)
+                    self._refuse(refusal, parser.asks_head, began)
                     must_linger = bool(refusal.status)
                     return
                 if head is None:
@@ -172,7 +173,7 @@ class Connection:
         finally:
             self._close(must_linger=must_linger, must_reset=must_reset)
 
-    def _read_head(self) -> RequestHead | None:
+    def _read_head(self, parser: HeadParser) -> RequestHead | None:
         """The next head; None where the client has nothing more to ask. Raises RequestRefused, OSError."""
         timeouts = self._owner.timeouts
         if not self._buffer:
@@ -191,7 +192,6 @@ class Connection:
             self._buffer += data
             with self._lock:
                 self._idle = False
-        parser = HeadParser()
         self._read_timeout = None
         self._deadline = None if timeouts.head is None else time.monotonic() + timeouts.head
         while (head := parser.feed(self._buffer)) is None:
@@ -232,11 +232,13 @@ class Connection:
         self._deadline = time.monotonic() + _DRAIN_SECONDS
         return body.drain()
 
-    def _refuse(self, refusal: RequestRefused, began: float) -> None:
+    def _refuse(self, refusal: RequestRefused, asks_head: bool, began: float) -> None:
         logger.debug("request of %s refused: %s", self._peer, refusal)
         if not refusal.status:
             return
         response, data = plain_answer(refusal.status)
+        if asks_head:
+            data = b""
         self._socket.settimeout(self._owner.timeouts.write)
         self._socket.sendall(response.encode("HTTP/1.1", [("Connection", "close")]) + data)
         self._log("-", "-", response.code, len(data), began)

@@ -163,6 +163,8 @@ class HeadParser:
     """Takes lines off the front of a buffer until one request head is whole. Not thread-safe; one per request."""
 
     def __init__(self) -> None:
+        self.asks_head = False
+        """Whether what came begins as a HEAD request, whose refusal has no body either (RFC 9110 section 9.3.2)."""
         self._request_line: tuple[str, str, tuple[int, int]] | None = None
         self._headers: list[tuple[str, str]] = []
         self._header_bytes = 0
@@ -177,6 +179,7 @@ class HeadParser:
         """
         while True:
             if self._request_line is None:
+                self.asks_head = buffer.startswith(b"HEAD ")
                 _refuse_other_protocols(buffer)
             end = buffer.find(b"\n", self._searched)
             self._check_limits(len(buffer) if end < 0 else end + 1)

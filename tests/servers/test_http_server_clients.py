@@ -119,6 +119,22 @@ def test_refused_requests_get_their_status_and_a_close(
         assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"HEAD / HTTP/1.1\r\n\r\n", 400),
+        (b"\r\nHEAD / HTTP/1.1\r\nHost: h\r\nX : a\r\n\r\n", 400),
+        (b"HEAD /#f HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+        (b"HEAD /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
+    ],
+)
+def test_refusals_of_head_have_no_body(plain_server: Any, request_bytes: bytes, status: int) -> None:
+    head, _, body = ask(plain_server, request_bytes).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 %d " % status)
+    assert b"\r\nContent-Length: " in head
+    assert body == b""
+
+
 @pytest.mark.parametrize(("request_bytes", "status"), REFUSED, ids=range(len(REFUSED)))
 def test_the_parser_refuses_the_same_however_it_is_cut(request_bytes: bytes, status: int) -> None:
     parser, buffer = HeadParser(), bytearray()
