@@ -36,8 +36,8 @@ class ResponseHead:
         return int(self.status[:3])
 
     def allows_body(self, method: str) -> bool:
-        """Whether body bytes may follow (RFC 9112 section 6.3)."""
-        return method != "HEAD" and self.code not in (204, 304)
+        """Whether body bytes may follow (RFC 9112 section 6.3; RFC 9110 section 15.3.6 for 205)."""
+        return method != "HEAD" and self.code not in (204, 205, 304)
 
     def encode(self, version: str, framing: list[tuple[str, str]]) -> bytes:
         """Status line, headers, `framing` headers and the empty line. Date and Server are added where absent."""
@@ -48,9 +48,12 @@ class ResponseHead:
         names = set()
         for name, value in self.headers:
             names.add(name.lower())
-            if name.lower() == "content-length" and self.code == 204:  # RFC 9110 8.6: never in a 204
+            # RFC 9110 8.6: never in a 204. A 205 has none but the one below, whatever the application would send.
+            if name.lower() == "content-length" and self.code in (204, 205):
                 continue
             lines.append(f"{name}: {value}")
+        if self.code == 205:  # clients know only of 204 and 304 that nothing follows
+            lines.append("Content-Length: 0")
         if "date" not in names:
             lines.append(f"Date: {formatdate(usegmt=True)}")
         if "server" not in names:
