@@ -37,6 +37,7 @@ logger = logging.getLogger("streamkit.server")
 _CUT_SECONDS = 1.0  # after the sockets were shut down: what `close()` of a few generators may take
 _LOOK_SECONDS = 0.2  # a signal that arrives just before a wait begins is only seen when the wait ends
 _PAUSE_SECONDS = 0.1  # out of descriptors: wait for some connection to end instead of spinning
+_MAX_SECONDS = 2_147_483  # poll(2) counts milliseconds in an int: 24 days
 _OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
@@ -51,7 +52,7 @@ class StreamServer(http.server.HTTPServer):
     app_or_routes: a WSGI callable, or a mapping of path to route (see `routes_app`).
     host: a name or an IPv4 or IPv6 address; "" is every IPv4 address. port: 0 takes a free one (see `address`).
     max_connections: threads at most; more connections wait in the backlog of the operating system.
-    head_timeout, body_timeout, write_timeout: seconds; see `Timeouts`. None is no limit.
+    head_timeout, body_timeout, write_timeout: seconds, up to 24 days; see `Timeouts`. None is no limit.
     keep_alive: seconds that a connection may be idle between requests; None closes it after each answer.
     grace: seconds that requests may go on after a stop; 0 cuts them at once, None waits for all of them.
     on_shutdown: called once when a stop begins, before the grace; streams are told there to end.
@@ -80,13 +81,19 @@ class StreamServer(http.server.HTTPServer):
         on_shutdown: Callable[[], object] | None = None,
     ) -> None:
         self.application = _as_application(app_or_routes)
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ValueError(f"port is {port!r}; it must be a whole number from 0 to 65535")
         limits = {"head_timeout": head_timeout, "keep_alive": keep_alive, "body_timeout": body_timeout}
         limits["write_timeout"] = write_timeout
         for name, seconds in limits.items():
-            if seconds is not None and seconds <= 0:
-                raise ValueError(f"{name} is {seconds!r}; it must be a number of seconds above 0, or None")
-        if grace is not None and grace < 0:
-            raise ValueError(f"grace is {grace!r}; it must be a number of seconds from 0 on, or None")
+            if seconds == 0 or not _is_limit(seconds):
+                raise ValueError(
+                    f"{name} is {seconds!r}; it must be a number of seconds above 0, at most {_MAX_SECONDS}, or None"
+                )
+        if not _is_limit(grace):
+            raise ValueError(
+                f"grace is {grace!r}; it must be a number of seconds from 0 to {_MAX_SECONDS}, or None"
+            )
         if max_connections < 1:
             raise ValueError(f"max_connections is {max_connections!r}; it must be at least 1")
         self.timeouts = Timeouts(head=head_timeout, idle=keep_alive, body=body_timeout, write=write_timeout)
@@ -119,6 +126,9 @@ class StreamServer(http.server.HTTPServer):
             if isinstance(error, OSError):
                 reason = f"cannot listen on {host} port {port}: {error.strerror}"
                 raise type(error)(error.errno, reason) from None
+            if isinstance(error, UnicodeError):  # of IDNA, which takes 63 bytes between two dots
+                reason = f"cannot listen on {host} port {port}: this is no host name"
+                raise socket.gaierror(socket.EAI_NONAME, reason) from None
             raise
 
     # What it is
@@ -414,9 +424,16 @@ def _as_application(app_or_routes: object) -> Any:
         return routes_app(app_or_routes)
     if callable(app_or_routes):
         return app_or_routes
-    raise TypeError(
-        f"{app_or_routes!r} cannot be served; it must be a WSGI callable or a dict of path to callable(environ)"
-    )
+    advice = "it must be a WSGI callable or a dict of path to callable(environ)"
+    if isinstance(app_or_routes, str):
+        advice += f"; on the command line: python -m streamkit serve {app_or_routes}"
+    raise TypeError(f"{app_or_routes!r} cannot be served; {advice}")
+
+
+def _is_limit(seconds: object) -> bool:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        return seconds is None
+    return 0 <= seconds <= _MAX_SECONDS  # which NaN is not
 
 
 def _read_all(sock: socket.socket) -> None:

@@ -568,7 +568,9 @@ def test_routes_are_checked_when_they_are_given() -> None:
     with pytest.raises(TypeError, match="callable"):
         routes_app({"/": "text"})  # type: ignore[dict-item]
     with pytest.raises(TypeError, match="cannot be served"):
-        StreamServer("app", port=0)  # type: ignore[arg-type]
+        StreamServer(None, port=0)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"cannot be served.*: python -m streamkit serve app:app"):
+        StreamServer("app:app", port=0)  # type: ignore[arg-type]
 
 
 # The server object
@@ -603,11 +605,42 @@ def test_a_port_in_use_is_named_and_nothing_stays_open() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"head_timeout": 0}, {"keep_alive": 0}, {"write_timeout": -1}, {"grace": -1}, {"max_connections": 0}],
+    [
+        {"head_timeout": 0},
+        {"keep_alive": 0},
+        {"write_timeout": -1},
+        {"grace": -1},
+        {"head_timeout": float("inf")},
+        {"write_timeout": float("inf")},
+        {"body_timeout": float("nan")},
+        {"keep_alive": 2_147_484},
+        {"body_timeout": "30"},
+        {"grace": float("nan")},
+        {"grace": float("inf")},
+        {"max_connections": 0},
+        {"port": -1},
+        {"port": 65_536},
+        {"port": "8000"},
+    ],
 )
 def test_numbers_that_make_no_sense(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=next(iter(options))):
-        StreamServer(deaf, port=0, **options)
+    with pytest.raises(ValueError, match=f"^{next(iter(options))} is "):
+        StreamServer(deaf, **{"port": 0, **options})
+
+
+def test_limits_of_24_days_are_kept() -> None:
+    limits = dict.fromkeys(["head_timeout", "keep_alive", "body_timeout", "write_timeout"], 2_147_483)
+    with running(echo, **limits) as server, connected(server) as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n")
+        sock.sendall(b"hello" + get())
+        assert read_answer(sock)[2] == b"hello"
+        assert read_answer(sock)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..b"])
+def test_what_is_no_host_name_is_an_address_that_cannot_be_bound(host: str) -> None:
+    with nothing_left_behind(), pytest.raises(OSError, match=f"cannot listen on {host} port 0: "):
+        StreamServer(deaf, host, 0)
 
 
 def test_keep_alive_none_closes_after_each_answer() -> None:
