@@ -83,7 +83,7 @@ def from_this_machine(environ: Mapping[str, Any]) -> bool:
     A proxy on this machine that does not, and adds none of Forwarded, X-Forwarded-For, X-Real-IP and Via, cannot be
     told from a local user: behind one give `StatusApp` an `allow` of your own, or do not let it pass the path on.
     """
-    if any(environ.get(field) for field in _PROXY_FIELDS):
+    if any(field in environ for field in _PROXY_FIELDS):  # empty or not: a proxy wrote it
         return False
     try:
         host = urlsplit(f"//{environ.get('HTTP_HOST', 'localhost')}").hostname or ""

@@ -242,6 +242,7 @@ def test_other_methods_are_405_with_allow(method: str) -> None:  # RFC 9110 sect
         ({"REMOTE_ADDR": "127.0.0.1", "HTTP_X_REAL_IP": "192.0.2.1"}, False),
         ({"REMOTE_ADDR": "127.0.0.1", "HTTP_FORWARDED": "for=192.0.2.1"}, False),
         ({"REMOTE_ADDR": "127.0.0.1", "HTTP_VIA": "1.1 proxy"}, False),
+        ({"REMOTE_ADDR": "127.0.0.1", "HTTP_X_FORWARDED_FOR": ""}, False),
     ],
 )
 def test_by_default_only_this_machine_may_see_it(environ: dict[str, str], let_in: bool) -> None:
