@@ -2,6 +2,7 @@
 
 Law of this file
 - One thread does all of it, the one that iterates the chunks. At any moment at most one entry is open.
+- A path is an `os.PathLike`, never `str`: a text that came from a user must not be able to name a file of the server.
 - A file is read as long as it was when it was looked at: one that has shrunk is an error, one that has grown is sent as
   far as was promised. It is opened without waiting (a FIFO would wait for ever) and has to be a regular file.
 - After an error nothing more is written, the directory least of all.
@@ -12,19 +13,20 @@ from __future__ import annotations
 import datetime
 import os
 import stat
+import time
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from streamkit.formats.zip_archive import ZipEncoder, archive_length, check_entry_name
 
-__all__ = ["EntryData", "ZipEntry", "stored_length", "zip_chunks"]
+__all__ = ["EntryData", "ZipChunks", "ZipEntry", "stored_length"]
 
 READ_BYTES: Final = 64 * 1024  # as fast as larger blocks, and several fit into the queue between two threads
 
-Data = bytes | bytearray | memoryview | str | os.PathLike[str] | Iterable[bytes]
+Data = bytes | bytearray | memoryview | os.PathLike[str] | Iterable[bytes]
 EntryData = Data | Callable[[], Data]
-"""Bytes; a path, as `pathlib.Path` or text; an iterable of bytes; or a function that returns one of these."""
+"""Bytes; a path, as `pathlib.Path`; an iterable of bytes; or a function that returns one of these."""
 
 Modified = datetime.datetime | float | None
 ZipEntry = tuple[str, EntryData] | tuple[str, EntryData, Modified]
@@ -37,20 +39,45 @@ class _Parts(NamedTuple):
     modified: float | None
 
 
-def zip_chunks(entries: Iterable[ZipEntry], *, deflate: bool, now: float) -> Generator[bytes, None, None]:
-    """The bytes of an archive. now: the time of modification of what has none of its own.
+class ZipChunks:
+    """The bytes of an archive, as an iterable for one thread.
 
-    Raises ValueError or TypeError for entries that cannot be in an archive, OSError from files, and whatever the data
-    raises; the archive then has no directory.
+    now: the time of modification of what has none of its own.
+
+    Raises TypeError for what cannot be entries. When it is iterated: ValueError or TypeError for entries that cannot be
+    in an archive, OSError from files, and whatever the data raises; the archive then has no directory.
     """
-    encoder = ZipEncoder()
-    iterator = iter(entries)
-    try:
-        for number, entry in enumerate(iterator, 1):
-            yield from _entry_chunks(encoder, _parts(entry, number), deflate, now)
-    finally:
-        _close(iterator)
-    yield encoder.tail()
+
+    def __init__(self, entries: Iterable[ZipEntry], *, deflate: bool, now: float) -> None:
+        if isinstance(entries, Mapping):
+            raise TypeError("entries are pairs, and this is a mapping; give its .items()")
+        if not isinstance(entries, Iterable):
+            raise TypeError(f"entries is {entries!r:.80}; give an iterable of (name, data)")
+        self._entries: Iterable[ZipEntry] | None = entries
+        self._deflate = deflate
+        self._now = now
+        self._chunks = self._archive()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks
+
+    def close(self) -> None:
+        """Close the data of the entry in hand and `entries`, also where nothing was iterated (HEAD)."""
+        self._chunks.close()
+        entries, self._entries = self._entries, None
+        _close(entries)
+
+    def _archive(self) -> Generator[bytes, None, None]:
+        entries, self._entries = self._entries, None
+        assert entries is not None
+        encoder = ZipEncoder()
+        iterator = iter(entries)
+        try:
+            for number, entry in enumerate(iterator, 1):
+                yield from _entry_chunks(encoder, _parts(entry, number), self._deflate, self._now)
+        finally:
+            _close(iterator, entries)
+        yield encoder.tail()
 
 
 def stored_length(entries: Iterable[ZipEntry], *, now: float) -> int | None:
@@ -65,9 +92,9 @@ def stored_length(entries: Iterable[ZipEntry], *, now: float) -> int | None:
     for number, entry in enumerate(entries, 1):
         name, data, modified = _parts(entry, number)
         if isinstance(data, (bytes, bytearray, memoryview)):
-            size = len(memoryview(data).cast("B"))
+            size = memoryview(data).nbytes
             sizes.append((name, now if modified is None else modified, size, True))
-        elif isinstance(data, (str, os.PathLike)):
+        elif isinstance(data, os.PathLike):
             facts = _regular(os.stat(data), data)
             sizes.append((name, facts.st_mtime if modified is None else modified, facts.st_size, False))
         else:
@@ -80,27 +107,49 @@ def _parts(entry: Any, number: int) -> _Parts:
         raise TypeError(f"entry {number} is {entry!r:.80}; give (name, data) or (name, data, modified)")
     name, data, modified = entry if len(entry) == 3 else (*entry, None)
     check_entry_name(name)
-    if isinstance(modified, datetime.datetime):
-        modified = modified.timestamp()
-    elif modified is not None and (isinstance(modified, bool) or not isinstance(modified, (int, float))):
+    _check_data(name, data)
+    if modified is None:
+        return _Parts(name, data, None)
+    if isinstance(modified, bool) or not isinstance(modified, (datetime.datetime, int, float)):
         raise TypeError(
             f"{name!r} was modified {modified!r}; give a datetime, seconds since the epoch, or None"
         )
-    return _Parts(name, data, modified)
+    try:
+        seconds = modified.timestamp() if isinstance(modified, datetime.datetime) else modified
+        time.localtime(seconds)
+    except (ValueError, OverflowError, OSError) as error:
+        raise ValueError(f"{name!r} was modified {modified!r}, which is no time here: {error}") from error
+    return _Parts(name, data, seconds)
+
+
+def _check_data(name: str, data: Any) -> None:
+    """Raise TypeError or ValueError for what the entry `name` cannot be made of, whatever a function may return."""
+    if _is_function(data):
+        return
+    if isinstance(data, str):
+        raise TypeError(
+            f"the data of {name!r} is str; give text as bytes, text.encode(), and a file as a pathlib.Path"
+        )
+    empty = isinstance(data, (bytes, bytearray, memoryview)) and not memoryview(data).nbytes
+    if name.endswith("/") and not empty:
+        raise ValueError(f"{name!r} is a directory, which has no data; give b''")
+
+
+def _is_function(data: object) -> bool:
+    return callable(data) and not isinstance(data, type)
 
 
 def _entry_chunks(encoder: ZipEncoder, parts: _Parts, deflate: bool, now: float) -> Iterator[bytes]:
     name, data, modified = parts
-    if callable(data) and not isinstance(data, type):
+    if _is_function(data):
         data = data()
-    if isinstance(data, (str, os.PathLike)):
+        _check_data(name, data)
+    if isinstance(data, os.PathLike):
         yield from _file_chunks(encoder, name, data, modified, deflate)
         return
     modified = now if modified is None else modified
     if isinstance(data, (bytes, bytearray, memoryview)):
         whole = bytes(data)
-        if name.endswith("/") and whole:
-            raise ValueError(f"{name!r} is a directory, which has no data; give b''")
         deflate = deflate and bool(whole)
         yield encoder.begin(name, modified, deflate=deflate, size=len(whole), crc=zlib.crc32(whole))
         for start in range(0, len(whole), READ_BYTES):
@@ -126,7 +175,7 @@ def _entry_chunks(encoder: ZipEncoder, parts: _Parts, deflate: bool, now: float)
 
 
 def _file_chunks(
-    encoder: ZipEncoder, name: str, path: str | os.PathLike[str], modified: float | None, deflate: bool
+    encoder: ZipEncoder, name: str, path: os.PathLike[str], modified: float | None, deflate: bool
 ) -> Iterator[bytes]:
     with open(path, "rb", buffering=0, opener=_open_regular) as file:
         facts = os.fstat(file.fileno())
@@ -161,8 +210,9 @@ def _regular(facts: os.stat_result, path: str | os.PathLike[str]) -> os.stat_res
     return facts
 
 
-def _close(*things: object) -> None:
-    for thing in things:
-        close = getattr(thing, "close", None)
+def _close(thing: object, origin: object = None) -> None:
+    """Close an iterator, then the iterable that it came from, each if it has a `close`."""
+    for each in (thing,) if thing is origin else (thing, origin):
+        close = getattr(each, "close", None)
         if callable(close):
             close()

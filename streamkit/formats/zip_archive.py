@@ -8,13 +8,14 @@ The law of this file:
 - APPNOTE 4.4.4 bit 3: where size and CRC are not known before the data, they follow it in a data descriptor. Where
   they are known they stand before it, because some readers that cannot seek refuse stored data with a descriptor.
 - 4.4.4 bit 11: names are UTF-8. 4.4.17.1: relative, with `/`. What could lead out of the place where an archive is
-  unpacked is refused, and so is a name that was there already.
+  unpacked is refused, and so is a name that was there already, and one that would be a file and a folder.
 - 4.5.3: sizes and places from 4 GiB on need zip64, which some old readers do not know; so it is used only where a
   number is too large, or where a size is not known before.
 - Times: MS-DOS fields in local time and steps of two seconds (4.4.6), and the extended timestamp (Info-ZIP, 0x5455) in
   UTC and seconds, which readers prefer.
 
-Memory: a record of some 80 bytes and the name of each entry, until the directory is written. Nothing of the data.
+Memory: a record of some 80 bytes and the name of each entry, and the names of folders, until the directory is written.
+Nothing of the data.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class ZipEncoder:
         self.entries = 0
         self._directory: list[bytes] = []
         self._names: set[bytes] = set()
+        self._folders: set[bytes] = set()
         self._entry: _Entry | None = None
         self._deflater: zlib._Compress | None = None
         self._crc = self._size = self._coded_size = 0
@@ -95,15 +97,13 @@ class ZipEncoder:
         modified: seconds since the epoch. size: bytes, None where it is not known. crc: of the data, None where it is
         not known; then a descriptor follows the data. A name that ends in `/` is a directory and has no data.
 
-        Raises ValueError for a name that `check_entry_name` refuses or that was there already, and for an entry begun
-        inside another.
+        Raises ValueError for a name that `check_entry_name` refuses, that was there already, or that would be a file
+        and a folder; and for an entry begun inside another.
         """
         if self._entry is not None:
             raise ValueError(f"{name!r} begins inside {self._entry.name.decode()!r}; call end() first")
         coded = check_entry_name(name)
-        if coded in self._names:
-            raise ValueError(f"the archive has an entry {name!r} already; give each its own name")
-        self._names.add(coded)
+        self._take_name(coded)
         known = crc is not None and size is not None and not deflate
         # Deflate makes what cannot be compressed longer, by 5 bytes in 16 KiB.
         zip64 = size is None or size + (size >> 8 if deflate else 0) >= LIMIT_32
@@ -141,6 +141,23 @@ class ZipEncoder:
             + coded
             + extra
         )
+
+    def _take_name(self, coded: bytes) -> None:
+        """Raise ValueError where an unpacker would have no place left for an entry of this name."""
+        if coded in self._names:
+            raise ValueError(f"the archive has an entry {coded.decode()!r} already; give each its own name")
+        place = coded.removesuffix(b"/")
+        if place in self._names or (place == coded and place in self._folders):
+            raise ValueError(f"the archive would have a file and a folder {place.decode()!r}; rename one")
+        folder = coded.rpartition(b"/")[0]  # of a folder its own name
+        while folder and folder not in self._folders:
+            if folder in self._names:
+                raise ValueError(
+                    f"{coded.decode()!r} would lie in {folder.decode()!r}, which is a file of the archive; rename one"
+                )
+            self._folders.add(folder)
+            folder = folder.rpartition(b"/")[0]
+        self._names.add(coded)
 
     def data(self, block: bytes) -> bytes:
         """More data of the entry, stored or deflated; may return nothing for now. Raises ValueError beyond its size."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from streamkit.flow.zip_entries import ZipEntry, stored_length, zip_chunks
+from streamkit.flow.zip_entries import ZipChunks, ZipEntry, stored_length
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.responses.options import StreamOptions
 from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 class ZipResponse(StreamedResponse):
     """A zip archive of files and generated data, never whole in memory or on disk; of any length.
 
-    entries: an iterable of (name, data) or (name, data, modified). data: bytes, a path, an iterable of bytes, or a
-        function that returns one of these and is called when its turn comes. modified: a datetime, seconds since the
-        epoch, or None for a file's own time, or now. A name that ends in `/`, with `b""`, is an empty directory.
-        Names that could lead out of the folder where the archive is unpacked are refused, and so are names twice.
+    entries: an iterable of (name, data) or (name, data, modified). data: bytes, a path (`pathlib.Path`, never `str`:
+        a text from a user could name any file), an iterable of bytes, or a function that returns one of these and is
+        called when its turn comes. modified: a datetime, seconds since the epoch, or None for a file's own time, or
+        now. A name that ends in `/`, with `b""`, is an empty directory. Names that could lead out of the folder where
+        the archive is unpacked are refused, and so are names twice, or of a file and a folder.
     filename: makes it a download under this name (RFC 6266, any Unicode).
     deflate: False stores data as it is, which suits what is compressed already (images, video, PDF) and is many times
         faster; True compresses it.
@@ -51,7 +52,7 @@ class ZipResponse(StreamedResponse):
         super().__init__(
             "zip",
             ChunkFraming(),
-            zip_chunks(entries, deflate=deflate, now=now),
+            ZipChunks(entries, deflate=deflate, now=now),
             "entries",
             content_type="application/zip",
             thread="own",

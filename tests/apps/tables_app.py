@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from streamkit import CSVResponse, NDJSONResponse
@@ -40,7 +41,9 @@ ROUTES: dict[str, Callable[[], Any]] = {
     "/table.csv": cursor,
     "/broken.csv": lambda: CSVResponse(broken(rows()), header=["id", "name"], compress=True),
     "/records": lambda: NDJSONResponse(({"id": n} for n in range(ROWS)), closing_record=True),
-    "/stored.zip": lambda: ZipResponse([("a.txt", b"abc"), ("d\xe4/code.py", __file__), ("empty/", b"")]),
+    "/stored.zip": lambda: ZipResponse(
+        [("a.txt", b"abc"), ("d\xe4/code.py", Path(__file__)), ("empty/", b"")]
+    ),
     "/deflated.zip": lambda: ZipResponse([("a.txt", b"abc"), ("b", blocks())], deflate=True),
     "/broken.zip": lambda: ZipResponse([("a.txt", b"abc"), ("b", broken(blocks()))]),
 }

@@ -206,6 +206,19 @@ def test_a_name_twice() -> None:
         archive(("a", b""), ("a", b""))
 
 
+@pytest.mark.parametrize(
+    "names", [("a", "a/"), ("a/", "a"), ("a", "a/b"), ("a/b/c", "a"), ("a/b/c", "a/b"), ("a", "a/b/c/")]
+)
+def test_no_name_is_a_file_and_a_folder(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="rename one"):
+        archive(*((name, b"") for name in names))
+
+
+def test_names_beside_and_in_each_other() -> None:
+    names = ["a/b", "a/", "a/c/", "a/c/d", "ab", "b/", "b/c", "c/d/e", "c/d/f"]
+    assert zipfile.ZipFile(io.BytesIO(archive(*((name, b"") for name in names)))).namelist() == names
+
+
 def test_what_was_announced_is_held() -> None:
     encoder = ZipEncoder()
     encoder.begin("a", NOON, size=3)

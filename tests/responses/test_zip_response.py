@@ -43,7 +43,7 @@ def test_every_kind_of_data(file: Path, deflate: bool) -> None:
             ("memoryview", memoryview(b"abc")),
             ("large", b"x" * 700_000),
             ("path", file),
-            ("path as text", str(file)),
+            ("memoryview with gaps", memoryview(b"a-b-c-")[::2]),
             ("iterable", [b"a", b"", bytearray(b"bc")]),
             ("generator", (b"%d\n" % n for n in range(1000))),
             ("function that returns bytes", lambda: b"abc"),
@@ -63,17 +63,23 @@ def test_every_kind_of_data(file: Path, deflate: bool) -> None:
     found = read(answer.body)
     assert len(found) == 15
     data = file.read_bytes()
-    assert found["path"] == found["path as text"] == found["function that returns a path"] == data
+    assert found["path"] == found["function that returns a path"] == data
     assert found["generator"] == b"".join(b"%d\n" % n for n in range(1000))
     assert found["large"] == b"x" * 700_000
     assert found["empty"] == found["nothing"] == found["folder/"] == b""
-    for name in ("bytes", "bytearray", "memoryview", "iterable", "\u65e5/\xe4.txt"):
+    for name in ("bytes", "bytearray", "memoryview", "memoryview with gaps", "iterable", "\u65e5/\xe4.txt"):
         assert found[name] == b"abc"
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_stored_entries_of_known_size_have_a_length(file: Path, method: str) -> None:
-    entries = [("a", b"abc"), ("folder/", b""), ("d\xe4/file", file), ("e", b"", 0)]
+    entries = [
+        ("a", b"abc"),
+        ("folder/", b""),
+        ("d\xe4/file", file),
+        ("e", b"", 0),
+        ("f", memoryview(b"a-b-")[::2]),
+    ]
     answer = Answer(ZipResponse(entries), method)
     expected = len(Answer(ZipResponse(entries)).body)
     assert answer.headers["Content-Length"] == str(expected)
@@ -111,18 +117,28 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     ([("a\\b", b"")], ValueError, "backslash"),
     ([("a\0", b"")], ValueError, "control character"),
     ([("a", b""), ("a", b"")], ValueError, "already"),
-    ([("a", "no/such/file")], FileNotFoundError, "no/such/file"),
+    ([("a", b""), ("a/", b"")], ValueError, "a file and a folder 'a'"),
+    ([("a", Path("no/such/file"))], FileNotFoundError, "no/such/file"),
+    ([("a", __file__)], TypeError, "data of 'a' is str; give text as bytes"),
+    ([("a", lambda: __file__)], TypeError, "data of 'a' is str"),
     ([("a", Path("/"))], IsADirectoryError, "give its files"),
-    ([("a", "/dev/null")], ValueError, "no regular file"),
+    ([("a", Path("/dev/null"))], ValueError, "no regular file"),
     ([("a", None)], TypeError, "data of 'a' is NoneType"),
     ([("a", 5)], TypeError, "data of 'a' is int"),
     ([("a", ["text"])], TypeError, "block of str"),
     ([("folder/", b"abc")], ValueError, "directory, which has no data"),
+    ([("path/", Path(__file__))], ValueError, "'path/' is a directory, which has no data"),
+    ([("list/", [b"abc"])], ValueError, "'list/' is a directory, which has no data"),
+    ([("function/", lambda: [b"abc"])], ValueError, "'function/' is a directory, which has no data"),
     ([("a",)], TypeError, "entry 1 is"),
     (["ab"], TypeError, "entry 1 is 'ab'"),
     ([(b"a", b"")], TypeError, "bytes; give str"),
     ([("a", b"", "today")], TypeError, "was modified 'today'"),
-    (5, TypeError, "int"),
+    ([("a", b"", float("nan"))], ValueError, "'a' was modified nan, which is no time"),
+    ([("a", b"", float("inf"))], ValueError, "'a' was modified inf, which is no time"),
+    ([("a", b"", datetime.datetime(1, 1, 1))], ValueError, r"'a' was modified datetime.*, which is no time"),
+    (5, TypeError, "entries is 5; give an iterable"),
+    ({"a": b""}, TypeError, r"this is a mapping; give its \.items\(\)"),
 ]
 
 
@@ -223,6 +239,28 @@ def test_data_is_opened_in_its_turn_and_closed(file: Path) -> None:
 
     Answer(ZipResponse(entries()))
     assert log == ["open a", "close a", "open b", "close b", "close entries"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_entries_are_closed_once_whether_they_were_iterated_or_not(method: str) -> None:
+    class Entries:
+        closed = 0
+
+        def __init__(self) -> None:
+            self.left = iter([("a", b"abc")])
+
+        def __iter__(self) -> Iterator[Any]:
+            return self
+
+        def __next__(self) -> Any:
+            return next(self.left)
+
+        def close(self) -> None:
+            self.closed += 1
+
+    entries = Entries()
+    Answer(ZipResponse(entries), method)
+    assert entries.closed == 1
 
 
 def test_a_client_that_leaves_closes_the_data() -> None:
