@@ -11,44 +11,68 @@ from http import HTTPStatus
 from typing import Any
 from wsgiref.headers import Headers
 
+from streamkit.formats.header_fields import check_header
+
 
 class PlainResponse:
-    """A WSGI response. `status` is a code or a line, `headers` a mapping or pairs, `response` an iterable of bytes."""
+    """A WSGI response. `headers` is a mapping or pairs, `response` an iterable of bytes.
+
+    status: a code, or a line such as "404 Not Found"; None is 200. content_type: the whole header value. Raises
+    ValueError for a status that is none, TypeError or ValueError for a Content-Type that no server may be given.
+    """
 
     def __init__(
         self,
         response: Iterable[bytes] = (),
-        status: int | str = 200,
+        status: int | str | None = None,
         headers: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
         content_type: str | None = None,
     ) -> None:
         self.response: Iterable[Any] = response
-        self.status = _status_line(status)
+        self.status = 200 if status is None else status
         pairs = headers.items() if isinstance(headers, Mapping) else (headers or ())
         self.headers = Headers([(name, value) for name, value in pairs])
-        if content_type is not None:
-            self.headers.setdefault("Content-Type", content_type)
+        if content_type is not None and "Content-Type" not in self.headers:
+            self.content_type = content_type
         self._on_close: list[Callable[[], Any]] = []
+
+    @property
+    def status(self) -> str:
+        """The status line. It may be set to a code or a line."""
+        return self._status
+
+    @status.setter
+    def status(self, status: int | str) -> None:
+        self._status = _status_line(status)
 
     @property
     def status_code(self) -> int:
         """The status as a number."""
-        return int(self.status[:3])
+        return int(self._status[:3])
 
     @status_code.setter
     def status_code(self, code: int) -> None:
-        self.status = _status_line(code)
+        self._status = _status_line(code)
 
     @property
     def content_type(self) -> str | None:
         """The Content-Type header."""
         return self.headers.get("Content-Type")
 
+    @content_type.setter
+    def content_type(self, content_type: str) -> None:
+        check_header("Content-Type", content_type)
+        self.headers["Content-Type"] = content_type
+
     @property
     def mimetype(self) -> str | None:
-        """The Content-Type header without its parameters."""
+        """The Content-Type header without its parameters. Set, a text gets `charset=utf-8`."""
         value = self.headers.get("Content-Type")
         return None if value is None else value.partition(";")[0].strip().lower()
+
+    @mimetype.setter
+    def mimetype(self, mimetype: str) -> None:
+        self.content_type = f"{mimetype}; charset=utf-8" if mimetype.startswith("text/") else mimetype
 
     def call_on_close(self, callback: Callable[[], Any]) -> Callable[[], Any]:
         """Run `callback()` when the response ends. Returns it, so that this works as a decorator."""

@@ -1,0 +1,56 @@
+"""The response of a process without Werkzeug beside Werkzeug's: what is written for one works with the other."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+
+from streamkit.responses.plain import PlainResponse
+from tests.responses.test_streamed import Answer
+
+
+@pytest.fixture(params=["plain", "werkzeug"])
+def kind(request: pytest.FixtureRequest) -> Any:
+    if request.param == "plain":
+        return PlainResponse
+    return pytest.importorskip("werkzeug.wrappers").Response
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "line"),
+    [
+        (None, 200, "200 OK"),
+        (404, 404, "404 NOT FOUND"),
+        (HTTPStatus.NOT_FOUND, 404, "404 NOT FOUND"),
+        ("404", 404, "404 NOT FOUND"),
+        ("404 Gone fishing", 404, "404 GONE FISHING"),
+    ],
+)
+def test_status(kind: Any, status: Any, code: int, line: str) -> None:
+    made = kind([b"x"], status=status)
+    assert (made.status_code, made.status.upper()) == (code, line)
+    if status is not None:
+        changed = kind([b"x"])
+        changed.status = status
+        assert (changed.status_code, changed.status.upper()) == (code, line)
+        assert Answer(changed).status.upper() == line
+
+
+def test_content_type(kind: Any) -> None:
+    response = kind([b"x"], content_type="text/plain")
+    response.content_type = "application/json; x=1"
+    assert (response.content_type, response.mimetype) == ("application/json; x=1", "application/json")
+    response.mimetype = "image/png"
+    assert response.content_type == "image/png"
+    response.mimetype = "text/csv"
+    assert Answer(response).headers["Content-Type"] == "text/csv; charset=utf-8"
+
+
+@pytest.mark.parametrize("value", ["a/b\r\nX: y", "a/\u20ac"])
+def test_a_content_type_that_no_server_may_be_given(value: str) -> None:
+    with pytest.raises(ValueError, match="header 'Content-Type'"):
+        PlainResponse(content_type=value)
+    with pytest.raises(ValueError, match="header 'Content-Type'"):
+        PlainResponse().mimetype = value
