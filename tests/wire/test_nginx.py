@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import socket
 import subprocess
@@ -25,6 +26,11 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     location / {{ proxy_pass http://127.0.0.1:{upstream}; }}
+  }}
+  server {{
+    listen unix:{folder}/outer.sock;
+    location /buffered/ {{ proxy_pass http://127.0.0.1:{port}/; }}
+    location /unbuffered/ {{ proxy_pass http://127.0.0.1:{port}/; proxy_buffering off; }}
   }}
 }}
 """
@@ -91,3 +97,33 @@ def test_a_failed_stream_of_events_says_so(servers: tuple[LiveServer, LiveServer
     except http.client.IncompleteRead as error:
         body = error.partial
     assert b"event: error\n" in body
+
+
+def test_a_second_nginx_before_it_does_not_see_the_header_and_needs_proxy_buffering_off(
+    servers: tuple[LiveServer, LiveServer], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    upstream, _ = servers
+    address = str(upstream._log_path.parent / "outer.sock")
+
+    def asked(path: str) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(address)
+        sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        return sock
+
+    def received(sock: socket.socket) -> bytes:
+        data = b""
+        with contextlib.suppress(TimeoutError):
+            while b"data: first\n\n" not in data:
+                data += sock.recv(4096)
+        return data
+
+    with asked("/buffered/cancelled") as buffered, asked("/unbuffered/cancelled") as unbuffered:
+        data = received(unbuffered)
+        assert data.endswith(b"data: first\n\n\r\n")
+        assert b"X-Accel-Buffering" not in data
+        buffered.settimeout(1)
+        late = received(buffered)
+        assert late.partition(b"\r\n\r\n")[2] == b""
+        assert late == b"" or b" 200 OK" in late
