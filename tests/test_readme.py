@@ -1,4 +1,4 @@
-"""The README runs: every recipe is started as a user would, and every command shown gives the output shown."""
+"""The README and the FAQ run: every recipe is started as a user would, every command shown gives the output shown."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import contextlib
 import os
 import re
 import shlex
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.live_server import BIN, LiveServer
+from tests.live_server import BIN, GUNICORN, LiveServer
 from tests.services import program
 from tests.test_examples import started
 
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+BLOCKS = [
+    block
+    for page in ("README.md", "docs/faq.md")
+    for block in re.findall(r"```(\w+)\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+]
 RECIPE = re.compile(r"# recipe: (\w+)\.py\n")
 RECIPES = {
     name[1]: text for language, text in BLOCKS if language == "python" and (name := RECIPE.match(text))
@@ -44,16 +50,26 @@ def name_of(session: str) -> str:
     )
 
 
-def shell(command: str, folder: Path, port: int | None) -> str:
-    """The output of a documented command, with the server's port in it."""
-    command = re.sub(r"\bcurl ", "curl --silent --show-error ", command)
+def shell(commands: list[str], folder: Path, port: int | None) -> list[str]:
+    """What each of these documented commands gives, typed into one shell, with the server's port in them."""
+    end = "--- the end of a command ---"
+    script = "".join(f"{command}\nprintf %s '{end}'\n" for command in commands)
+    script = re.sub(r"\bcurl ", "curl --silent --show-error ", script)
     if port is not None:
-        command = command.replace("8000", str(port))
+        script = script.replace("8000", str(port))
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, timeout=30)
-    assert not re.search(rb"curl: \((?!28\))", done.stderr), done.stderr  # 28: its own time limit
+    done = subprocess.run(["bash", "-c", script], cwd=folder, env=environ, capture_output=True, timeout=60)
+    failed = {int(code) for code in re.findall(rb"curl: \((\d+)\)", done.stderr)} - {28}  # its own time limit
+    assert failed <= ({18} if b"event: error" in done.stdout else set()), done.stderr  # 18: no proper end
     assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done.stdout.decode().replace("\r\n", "\n").replace(f":{port}", ":8000")
+    output = done.stdout.decode().replace("\r\n", "\n").replace(f":{port}", ":8000")
+    return output.split(end)[:-1]
+
+
+def steps_of(session: str) -> list[tuple[str, str]]:
+    """The commands of a session, but for the one that starts its server, and the output shown for each."""
+    steps = [step.partition("\n") for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]]
+    return [(command, expected) for command, _, expected in steps if command != f"{server_of(session)} &"]
 
 
 def pattern(expected: str, *, measured: bool) -> str:
@@ -72,6 +88,8 @@ def test_session(session: str, tmp_path: Path) -> None:
     run = server_of(session)
     if "gunicorn" in (run or ""):
         pytest.importorskip("gunicorn")
+    if "mypy" in session:
+        pytest.importorskip("mypy")
     if "curl" in session:
         program("curl")
     for name, code in RECIPES.items():
@@ -87,15 +105,46 @@ def test_session(session: str, tmp_path: Path) -> None:
             server = stack.enter_context(started(run, tmp_path, cwd=tmp_path))
             for name, code in RECIPES.items():  # a client knows where its server is
                 (tmp_path / f"{name}.py").write_text(code.replace("8000", str(server.port)))
-        for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
-            command, _, expected = step.partition("\n")
-            if command == f"{run} &":
-                continue
-            output = shell(command, tmp_path, server.port if server is not None else None)
-            wanted = pattern(expected, measured=bool(MEASURES.match(command)))
-            assert re.fullmatch(wanted, output), f"{command} gave\n{output}\nnot\n{expected}"
-        if server is not None and "doctor" not in session:  # which asks for a stream that fails
+        steps = steps_of(session)
+        for turn in (
+            "the first",
+            "the second",
+        ):  # whoever types it again, with the logs on disk, sees the same
+            outputs = shell(
+                [command for command, _ in steps], tmp_path, server.port if server is not None else None
+            )
+            for (command, expected), output in zip(steps, outputs, strict=True):
+                wanted = pattern(expected, measured=bool(MEASURES.match(command)))
+                assert re.fullmatch(wanted, output), f"{turn} {command} gave\n{output}\nnot\n{expected}"
+        if server is not None and not re.search(r"doctor|event: error", session):  # which let a stream fail
             assert "Traceback" not in server.log()
+
+
+def test_sessions_typed_one_after_another_with_the_server_stopped_in_between(tmp_path: Path) -> None:
+    """In one folder, on one port, in one shell with job control: `kill %1` is enough before the next server."""
+    pytest.importorskip("gunicorn")
+    pytest.importorskip("flask")
+    program("curl")
+    assert "stop it with `kill %1` before the next" in README
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sessions = [session for session in SESSIONS if re.search(r"(?:answer|news|resumable):app", session)]
+    assert len(sessions) == 3
+    for name, code in RECIPES.items():
+        (tmp_path / f"{name}.py").write_text(code)
+    gunicorn = shlex.join(["timeout", "30", sys.executable, *GUNICORN])
+    script = "set -m\n"
+    for session in sessions:
+        run = f"{gunicorn} --bind 127.0.0.1:{port} " + str(server_of(session)).removeprefix("gunicorn ")
+        script += f"{run} >>log 2>&1 &\nuntil curl -o /dev/null 127.0.0.1:{port}/ 2>/dev/null; do sleep 0.02; done\n"
+        script += (
+            "\n".join(command for command, _ in steps_of(session)) + "\nkill %1; wait\n"
+        )  # by the next prompt it has gone
+    (output,) = shell([script], tmp_path, port)
+    wanted = "".join(expected for session in sessions for _, expected in steps_of(session))
+    assert re.fullmatch(pattern(wanted, measured=False), output), output
+    assert "in use" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -112,7 +161,7 @@ def test_configuration_lines_are_those_that_the_command_prints(tmp_path: Path) -
     for page in PAGES:
         for language, text in re.findall(r"```(\w+)\n(.*?)```", page.read_text(), re.DOTALL):
             if language in programs:
-                printed = shell(f"python -m streamkit config {programs[language]}", tmp_path, None)
+                (printed,) = shell([f"python -m streamkit config {programs[language]}"], tmp_path, None)
                 lines = {line.strip() for line in printed.splitlines()}
                 assert set(text.splitlines()) <= lines, f"{page.name}, {language}"
                 seen.add(language)
