@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import inspect
 import re
 import subprocess
@@ -74,6 +76,23 @@ def test_every_option_is_documented_once() -> None:
 @pytest.mark.parametrize("name", streamkit.testing.__all__)
 def test_every_tool_for_tests_is_documented(name: str) -> None:
     assert re.search(rf"`{name}\b", REFERENCE), f"docs/reference.md does not mention {name}"
+
+
+def test_names_that_docstrings_mention_are_where_the_reference_says() -> None:
+    """What `help()` of a public name refers to can be imported: from the front door, or as written there."""
+    section = REFERENCE.partition("## Names that docstrings mention")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| `([\w.]+)` \|", section, re.MULTILINE)
+    told = {name for names, _ in rows for name in re.findall(r"\w+", names)}
+    for names, module in rows:
+        for name in re.findall(r"\w+", names):
+            assert inspect.getdoc(getattr(importlib.import_module(module), name))
+    assert len(told) > 8
+    code = set(dir(streamkit.testing) + dir(errors) + dir(builtins)) | set(streamkit.__all__)
+    for public in streamkit.__all__:
+        docstring = inspect.getdoc(getattr(streamkit, public)) or ""
+        named = set(re.findall(r"[Ss]ee `?([A-Za-z]\w+)`?[,.;)]", docstring)) - {"which", "below", "above"}
+        methods = set(dir(getattr(streamkit, public)))
+        assert named <= told | code | methods, f"{public}: {named - told - code - methods} cannot be found"
 
 
 def test_every_error_is_documented() -> None:
