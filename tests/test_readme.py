@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import os
 import re
@@ -197,6 +198,14 @@ def test_every_link_leads_somewhere() -> None:
             linked = page.parent / path if path else page
             assert linked.exists(), f"{page.name} links to {target}"
             assert not anchor or anchor in headings(linked), f"{page.name} links to {target}"
+
+
+def test_what_the_documentation_installs_exists() -> None:
+    known = configparser.ConfigParser()
+    known.read(ROOT / "setup.cfg")
+    named = [extra for page in PAGES for extra in re.findall(r"pip install '\.\[(\w+)\]'", page.read_text())]
+    assert "server" in named
+    assert set(named) <= set(known["options.extras_require"])
 
 
 def test_the_documentation_names_files_that_exist() -> None:
