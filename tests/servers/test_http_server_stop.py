@@ -153,15 +153,16 @@ def test_a_request_may_stop_the_server() -> None:
 @pytest.mark.parametrize("grace", [None, WAIT_SECONDS])
 def test_requests_that_stop_the_server_end_before_the_with_block_does(grace: float | None) -> None:
     gate = Gate()
-    asked = threading.Semaphore(0)
-    over = threading.Event()
+    entered, both_entered, goes_on = threading.Semaphore(0), threading.Event(), threading.Event()
 
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         if environ["PATH_INFO"] != "/stop":
             return gate(environ, start_response)
-        asked.release()
+        entered.release()
+        assert both_entered.wait(WAIT_SECONDS)
         server.shutdown()
-        assert over.wait(WAIT_SECONDS)  # the stop is over, and this request goes on
+        assert goes_on.wait(WAIT_SECONDS)
+        ended.append("request")
         start_response("200 OK", list(PLAIN))
         return [b"bye"]
 
@@ -170,7 +171,9 @@ def test_requests_that_stop_the_server_end_before_the_with_block_does(grace: flo
     def serve_in_a_block() -> None:
         with server:
             server.serve_forever()
+        ended.append("block")
 
+    ended: list[str] = []
     thread = threading.Thread(target=serve_in_a_block, daemon=True)
     thread.start()
     with nothing_left_behind(), connected(server) as slow, connected(server) as one, connected(server) as two:
@@ -178,14 +181,16 @@ def test_requests_that_stop_the_server_end_before_the_with_block_does(grace: flo
         assert gate.entered.acquire(timeout=WAIT_SECONDS)
         for stopper in (one, two):
             stopper.sendall(get("/stop"))
-            assert asked.acquire(timeout=WAIT_SECONDS)
+            assert entered.acquire(timeout=WAIT_SECONDS)
+        both_entered.set()
         gate.open.set()
         assert read_all(slow).endswith(b"5\r\nended\r\n0\r\n\r\n")
-        over.set()
+        goes_on.set()
         for stopper in (one, two):
             assert read_all(stopper).endswith(b"\r\n\r\nbye")
         thread.join(WAIT_SECONDS)
         assert not thread.is_alive()
+    assert ended == ["request", "request", "block"]
     assert server.connections_cut == 0
 
 
