@@ -183,8 +183,9 @@ settings.configure(
 
 
 def beats(request):
-    stream = EventSourceResponse(every(0.1, lambda: "beat"))
-    return StreamingHttpResponse(stream.chunks(request.environ), headers=dict(stream.headers.items()))
+    response = EventSourceResponse(every(0.1, lambda: "beat"))
+    body, status, headers = response.get_wsgi_response(request.environ)
+    return StreamingHttpResponse(body, status=int(status.split()[0]), headers=dict(headers))
 
 
 urlpatterns = [
@@ -205,7 +206,7 @@ def open_stream(server: LiveServer) -> socket.socket:
 def test_django_streams_leave_the_threads_and_its_gzip_holds_them_back(tmp_path: Path) -> None:
     pytest.importorskip("django")
     pytest.importorskip("gunicorn")
-    lines = re.search(r"    return StreamingHttpResponse.*\n", FAQ)
+    lines = re.search(r"    body, status, headers = .*\n    return StreamingHttpResponse.*\n", FAQ)
     assert lines
     assert lines[0] in DJANGO
     assert lines[0] in (ROOT / "examples" / "04_django_view.py").read_text()

@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text()
 def received(code: str) -> tuple[bytes, dict[str, str]]:
     names: dict[str, Any] = {"__name__": __name__}  # Flask asks for the module's place
     exec(compile(code, "docs/plain-generators.md", "exec"), names)
+    names["app"].testing = True  # what a view raises is raised here
     response = names["app"].test_client().get("/progress")
     return response.get_data(), dict(response.headers)
 
@@ -37,6 +38,14 @@ def test_a_client_sees_the_same_events_before_and_after() -> None:
     assert events[3].data == "finished" == EventStreamDecoder().feed(before)[3].data
     assert old_headers["X-Accel-Buffering"] == headers["X-Accel-Buffering"] == "no"
     assert "no-cache" in headers["Cache-Control"]
+
+
+def test_a_generator_that_flask_has_wrapped_is_refused() -> None:
+    wrapped = AFTER.replace("(generate())", "(stream_with_context(generate()))").replace(
+        "import Flask", "import Flask, stream_with_context"
+    )
+    with pytest.raises(TypeError, match="stream_with_context"):
+        received(wrapped)
 
 
 def test_the_readme_before_and_after() -> None:
