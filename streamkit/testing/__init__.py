@@ -17,7 +17,6 @@ __all__ = [
     "RunningServer",
     "Taken",
     "assert_streams",
-    "check_broker",
     "cuts",
     "installed_servers",
     "running",
@@ -34,7 +33,6 @@ _HOME = {
     "RunningServer": "running_server",
     "Taken": "taken",
     "assert_streams": "assertions",
-    "check_broker": "check_broker",
     "cuts": "cuts_of",
     "installed_servers": "running_server",
     "running": "running_server",
@@ -45,7 +43,6 @@ _HOME = {
 
 if TYPE_CHECKING:
     from streamkit.testing.assertions import assert_streams
-    from streamkit.testing.check_broker import check_broker
     from streamkit.testing.client import Client
     from streamkit.testing.cuts_of import cuts
     from streamkit.testing.fake_clock import FakeClock

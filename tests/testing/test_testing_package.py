@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
@@ -19,6 +20,12 @@ def test_all_is_sorted_and_every_name_is_documented() -> None:
     assert set(names) == set(streamkit.testing._HOME) <= set(dir(streamkit.testing))
     for name in names:
         assert getattr(streamkit.testing, name).__doc__, name
+
+
+def test_no_name_means_one_of_the_modules_too() -> None:
+    # Which of the two an import gave would depend on the imports before it.
+    modules = {module.name for module in pkgutil.iter_modules(streamkit.testing.__path__)}
+    assert not modules & set(streamkit.testing.__all__)
 
 
 def test_unknown_names_are_attribute_errors() -> None:
