@@ -4,7 +4,7 @@
 status = StatusApp(limiters={"viewers": limiter}, hub=hub, topics=["news"])
 
 app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/status": status})  # Flask
-serve({"/": page, "/status": lambda environ: status})  # a script
+serve({"/": page, "/status": lambda environ: status, "/status/*": lambda environ: status})  # a script
 ```
 
 JSON for programs, tables for browsers (`Accept: text/html`). A path that ends in `/streams` has the live streams

@@ -308,6 +308,13 @@ def test_a_stream_on_a_real_server_is_seen_until_it_ends() -> None:
         items.put(None)
 
 
+def test_mounted_in_a_script() -> None:
+    status = StatusApp()
+    app = routes_app({"/status": lambda environ: status, "/status/*": lambda environ: status})
+    assert figures(app, "/status")["totals"] is not None
+    assert "totals" not in figures(app, "/status/streams")
+
+
 def test_mounted_in_flask() -> None:
     flask = pytest.importorskip("flask")
     from werkzeug.middleware.dispatcher import DispatcherMiddleware
