@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import mimetypes
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -41,11 +40,18 @@ from streamkit.formats.conditional import (
 from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
 from streamkit.formats.file_answer import Representation, file_answer
-from streamkit.formats.header_fields import check_header, http_date, parse_http_date
+from streamkit.formats.header_fields import http_date, parse_http_date
 from streamkit.responses.compression import vary_by_encoding
 from streamkit.responses.directory import PathPlace, Refusal, open_variant, place_of
 from streamkit.responses.early_errors import early_answer
-from streamkit.responses.options import StreamOptions, whole
+from streamkit.responses.file_parameters import (
+    check_validators,
+    checked_digests,
+    content_type_of,
+    own_name,
+    whole_or_empty,
+)
+from streamkit.responses.options import StreamOptions
 from streamkit.responses.streamed import StreamedResponse
 from streamkit.responses.streaming import ChunkFraming, generated_headers
 
@@ -115,23 +121,23 @@ class FileResponse(StreamedResponse):
             raise TypeError(
                 f"as_attachment is {as_attachment!r}; it is True or False, and the name is filename="
             )
-        _check_validators(etag, last_modified)
+        check_validators(etag, last_modified)
         self._given_etag = etag
         self._given_time = last_modified
-        self._digests = _checked_digests(repr_digest)
+        self._digests = checked_digests(repr_digest)
         self._place = place_of(path_or_file, directory, follow_symlinks, dotfiles)
         self._precompressed = precompressed
         self._follows = follow is not False
         source = self._opened(path_or_file, size)
         try:
-            name = filename or (_own_name(path_or_file) if self._place is None else self._place.name)
+            name = filename or (own_name(path_or_file) if self._place is None else self._place.name)
             if as_attachment and name is None:
                 raise ValueError("as_attachment needs filename=: what is sent has no name to offer")
             if self._refusal is not None:
                 options = {**options, "status": self._refusal.status.value, "headers": None}
                 name, mimetype, as_attachment, filename = None, "text/plain", False, None
             self._check_combination(source)
-            self._start(source, _content_type(name, mimetype), follow, options)
+            self._start(source, content_type_of(name, mimetype), follow, options)
             if as_attachment and name is not None and filename is None:
                 filename = presentable_filename(name)
             if filename is not None:
@@ -407,57 +413,6 @@ class _RequestFields:
         return value
 
 
-def whole_or_empty(size: int | None) -> None:
-    """Check `size`, which unlike other sizes may be 0."""
-    if size != 0:
-        whole("size", size)
-
-
-def _check_validators(etag: object, last_modified: object) -> None:
-    if etag is True or not (etag is None or isinstance(etag, (str, bool))):
-        raise TypeError(f"etag is {etag!r}; give a str, None for the file's own, or False for none")
-    if isinstance(etag, str) and parse_etag(etag) != etag:
-        raise ValueError(f"etag is {etag!r}; give it with its quotes, such as '\"v1\"' or 'W/\"v1\"'")
-    if last_modified is True or not (last_modified is None or isinstance(last_modified, (int, float))):
-        raise TypeError(
-            f"last_modified is {last_modified!r}; give seconds since the epoch (of a datetime its timestamp()), None "
-            "for the file's own, or False for none"
-        )
-    if isinstance(last_modified, (int, float)):
-        http_date(last_modified)  # raises ValueError for what is no time
-
-
-def _checked_digests(digests: bool | Mapping[str, bytes]) -> tuple[str, ...] | Mapping[str, bytes]:
-    """The algorithms to compute on demand, or the digests that are known."""
-    if isinstance(digests, Mapping):
-        for name, digest in digests.items():
-            length = {"sha-256": 32, "sha-512": 64}.get(name)
-            if not isinstance(digest, bytes) or len(digest) != length:
-                raise ValueError(
-                    f"repr_digest[{name!r}] is {digest!r}; give the digest() of sha-256 or sha-512 as bytes"
-                )
-        return digests
-    if not isinstance(digests, bool):
-        raise TypeError(
-            f'repr_digest is {digests!r}; give True, False, or the digests that are known, as {{"sha-256": digest}}'
-        )
-    return ALGORITHMS if digests else ()
-
-
-def _own_name(file: object) -> str | None:
-    name = getattr(file, "name", None)
-    return os.path.basename(name) if isinstance(name, str) else None
-
-
 def _with_coding(etag: str, coding: str | None) -> str:
     """Another strong tag for each content coding (RFC 9110 section 8.8.3.3)."""
     return etag if coding is None else f'{etag[:-1]}-{coding}"'
-
-
-def _content_type(name: str | None, mimetype: str | None) -> str:
-    if mimetype is None:
-        mimetype, coding = mimetypes.guess_type(name or "")
-        if mimetype is None or coding is not None:  # a .tar.gz is not a tar file to the one who gets it
-            mimetype = "application/octet-stream"
-    check_header("Content-Type", mimetype)
-    return f"{mimetype}; charset=utf-8" if mimetype.startswith("text/") and ";" not in mimetype else mimetype
