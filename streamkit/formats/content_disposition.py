@@ -86,10 +86,10 @@ def _check(filename: str) -> None:
 def _ascii_fallback(filename: str) -> str:
     """The name in the part of ASCII that every recipient reads alike."""
     decomposed = unicodedata.normalize("NFKD", filename)
-    # Compatibility forms may decompose into separators: U+2100 becomes a/c, U+2025 two dots.
+    # Compatibility forms may decompose into separators: U+2100 becomes a/c, U+2026 three dots, which Windows drops.
     fallback = "".join(
         "_" if character in "/\\" or character in _NO_FALLBACK or character > "~" else character
         for character in decomposed
         if not unicodedata.combining(character)
     )
-    return "_" if fallback.strip() in _NO_FILE else fallback
+    return fallback if fallback.strip(" .") else "_"

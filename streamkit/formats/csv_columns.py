@@ -152,8 +152,8 @@ class ColumnSelection:
                 "with names"
             )
         if names.count(column) != 1:
-            found = "no column" if column not in names else f"{names.count(column)} columns"
-            raise ValueError(f"columns has {column!r}, but there is {found} of this name among {list(names)}")
+            found = "is no column" if column not in names else f"are {names.count(column)} columns"
+            raise ValueError(f"columns has {column!r}, but there {found} of this name among {list(names)}")
         return names.index(column)
 
     def _from_dataclass(self, row: object, number: int) -> CellsOf:

@@ -35,6 +35,7 @@ NAMES = [
         "filename=\"a_c.txt\"; filename*=UTF-8''%E2%84%80.txt",
     ),
     ("4.3 dots that only a fallback has", "\u2025", "filename=\"_\"; filename*=UTF-8''%E2%80%A5"),
+    ("4.3 more dots that only a fallback has", "\u2026", "filename=\"_\"; filename*=UTF-8''%E2%80%A6"),
     ("4.3 nothing that only a fallback has", "\u0301", "filename=\"_\"; filename*=UTF-8''%CC%81"),
 ]
 

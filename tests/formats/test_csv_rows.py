@@ -279,7 +279,7 @@ WRONG_COLUMNS = [
     ("invented", [{"a": 1}, defaultdict(int)], ["a"], ValueError, "row 2 lacks columns"),
     ("dataclass", [Place("x", 1)], ["colour"], ValueError, "row 1 has no 'colour'"),
     ("named tuple", [Point(1, 2)], ["z"], ValueError, "columns has 'z', but there is no column of this name"),
-    ("twice in the row", [Twice()], ["a"], ValueError, "columns has 'a', but there is 2 columns"),
+    ("twice in the row", [Twice()], ["a"], ValueError, "columns has 'a', but there are 2 columns"),
     ("no names", [(1, 2)], ["a"], ValueError, "the cells of row 1 have no names; give positions"),
     ("too far", [(1, 2)], [2], ValueError, "columns has position 2, but row 1 has 2 cells"),
     ("too narrow later", [(1, 2), (1,)], [0], ValueError, "row 2 has 1 cell, but "),
