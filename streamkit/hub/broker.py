@@ -59,10 +59,10 @@ class Record(NamedTuple):
 class Broker(Protocol):
     """An append-only log with ids, leases and a wake-up: everything that a hub asks of the world outside.
 
-    **Threads.** `follow` is called by one thread per process (the hub's reader), again and again, and `read` and
-    `locate` by the same one. Everything else, `append` first of all, is called by any thread at any time, also while
-    the reader is inside `follow`. One connection for the reader and a few for everybody else are enough: never one
-    for each subscriber.
+    **Threads.** `follow` is called by one thread per process (the hub's reader), again and again, and `read` by the
+    same one. Everything else, `append` first of all, is called by any thread at any time, also while the reader is
+    inside `follow`. One connection for the reader and a few for everybody else are enough: never one for each
+    subscriber.
 
     **Ids.** A broker's own ids carry an *epoch*, a short random text that belongs to the log: made when the log is made
     and stored with it (memory: with the process). So the id of another log, or of a log before it was lost, is unknown

@@ -209,7 +209,7 @@ class Hub:
         (ids are the hub's), FLUSH means nothing. Where a run lives on the topic already, in any process, the producer
         is not started (a generator is closed), and the handle is on the one that lives.
 
-        id: your own, at most 100 characters; then the run happens **once**: where the log holds one with this id, alive
+        id: your own, at most 100 characters; then the run happens **once**: where the log holds its start or end, alive
         or over, the handle is on that one. So a view may just say `hub.run(...)` each time a client asks.
 
         It begins with the event `start` and ends with `complete`, `stopped` or `error`, each with `{"run": id}`; an

@@ -22,7 +22,7 @@ from streamkit.flow.flush import FLUSH
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.sources import Source, open_source
 from streamkit.formats.event_stream import ServerSentEvent
-from streamkit.hub.broker import Broker, LeaseState
+from streamkit.hub.broker import Broker, LeaseState, Position
 from streamkit.hub.subscription import Filter, Subscription
 
 if TYPE_CHECKING:
@@ -243,4 +243,10 @@ def bury(hub: Hub, topic: str, holder: str) -> None:
 def is_gone(broker: Broker, topic: str, run: str) -> bool:
     """Whether its end will never come: nobody has the lease any more, and the end is not in the log."""
     holder = broker.holder(lease_name(topic))  # asked first, for it is released after the end was published
-    return (holder is None or run_of(holder) != run) and broker.locate(end_id(run)) is None
+    return (holder is None or run_of(holder) != run) and end_of(broker, run) is None
+
+
+def end_of(broker: Broker, run: str) -> Position | None:
+    """Where the log has the end of a run; None where it does not hold it."""
+    position = broker.locate(end_id(run))
+    return position if position is not None and position > broker.floor() else None

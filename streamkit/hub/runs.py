@@ -23,6 +23,7 @@ from streamkit.hub.run import (
     Producing,
     Run,
     bury,
+    end_of,
     lease_name,
     new_holder,
     publish_end,
@@ -66,7 +67,7 @@ class Runs:
         return Run(self._hub, topic, run_of(held_by), attached=not started)
 
     def _start(self, topic: str, holder: str, producer: object) -> bool:
-        """Start what has the lease. False where it was run before."""
+        """Start what has the lease. False where it was run before: nobody else ends it while the lease is held."""
         hub = self._hub
         producing = Producing(hub, topic, holder, producer, copy_context(), self._over)
         with self._lock:
@@ -77,6 +78,9 @@ class Runs:
         try:
             if closing:
                 raise hub.refusal()
+            # Its start may be missing all the same: it was trimmed, or the process died before it published that.
+            if end_of(hub.broker, producing.id) is not None:
+                raise DuplicateEvent(f"run {producing.id} is over")
             hub.publish(topic, {"run": producing.id}, event="start", id=start_id(producing.id))
             begun = True
             stream_threads.run(producing.work)

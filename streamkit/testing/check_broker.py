@@ -239,6 +239,7 @@ def _appends_from_threads(fresh: Fresh, again: Again | None) -> None:
                 ids[number] += broker.append(
                     [entry(data=f"{number} {step} {part}") for part in range(3)] if step % 2 else [entry()]
                 )
+                assert broker.locate(ids[number][-1]) is not None
 
         threads = [threading.Thread(target=publish, args=(number,)) for number in range(4)]
         for thread in threads:

@@ -221,6 +221,37 @@ def test_a_new_run_buries_a_dead_one(make: Make) -> None:
     assert shown(Viewer(run.events()))[-1] == end("complete", run.id)
 
 
+def test_a_run_is_over_when_its_end_is_held_and_its_start_is_not(make: Make) -> None:
+    hub = make(retain=10)
+    answer = Answer("one two")
+    hub.run("t", answer.open, id="job")
+    answer.step.release()
+    for number in range(50):
+        hub.publish_many([("other", str(number))] * 50)
+    assert hub.broker.locate(runs.start_id("job")) is None
+    answer.step.release()
+    answer.step.release()
+    eventually(lambda: hub.attach("t") is None)
+    again = hub.run("t", answer.open, id="job")
+    assert again.attached
+    gap, *events = Viewer(again.events()).end()
+    assert isinstance(gap, Gap)
+    assert [(event.event, event.data) for event in events] == [(None, "two"), end("complete", "job")]
+    assert answer.calls == 1
+    assert hub.attach("t") is None
+
+
+def test_a_run_whose_process_died_before_its_start_is_over(make: Make) -> None:
+    hub = make()
+    hub.broker.claim(runs.lease_name("t"), runs.new_holder("job"), 0.001)
+    eventually(lambda: hub.broker.expired())
+    answer = Answer("one")
+    run = hub.run("t", answer.open, id="job")
+    assert run.attached
+    assert Viewer(run.events()).end()[-1].json()["code"] == "run_lost"
+    assert answer.calls == 0
+
+
 def test_a_run_whose_lease_is_lost_is_stopped(hub: Hub) -> None:
     answer = Answer("one")
     run = hub.run("t", answer.open)
