@@ -13,7 +13,7 @@ Law of this file
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from streamkit.errors import StreamkitError
 
@@ -21,6 +21,9 @@ Position = int
 """A place in the log, made by the broker: larger means later. Not necessarily dense; 0 is before the first record.
 
 Nothing but the broker that made it takes it apart, so it may be packed (`milliseconds << 64 | sequence`)."""
+
+RETAIN: Final = 10_000
+"""Records that a log holds at least where no hub has said otherwise: hours of most applications, a few MB."""
 
 LeaseState = Literal["held", "stopping", "lost"]
 """What `renew` says of a lease: still ours; ours, but somebody asked the holder to stop; somebody else's or gone."""
@@ -78,8 +81,10 @@ class Broker(Protocol):
 
     **After close** every method but `close` and `wake` raises `HubClosed`.
 
-    The brokers of this package are made as `SomeBroker(url, retain=10_000, retain_seconds=None)`; one of your own
-    is made in any way you like and given to the hub: `Hub(MyBroker(...))`.
+    The brokers of this package are made as `SomeBroker(url, retain=None, retain_seconds=None)`. What is retained is
+    stored with the log: one that names neither number trims by what another has said, so that a script which publishes
+    once cuts no application's history. One of your own is made in any way you like and given to the hub:
+    `Hub(MyBroker(...))`.
     """
 
     url: str

@@ -21,7 +21,7 @@ from streamkit.errors import Draining, HubClosed, StreamkitError, TooManyStreams
 from streamkit.flow.stream import streams
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub import lifetime
-from streamkit.hub.broker import Broker, Entry
+from streamkit.hub.broker import RETAIN, Broker, Entry
 from streamkit.hub.open_broker import open_broker
 from streamkit.hub.reader import Reader
 from streamkit.hub.run import Run, lease_name, new_id, run_of
@@ -56,8 +56,10 @@ class Hub:
 
     url: where the log is. "memory://": this process alone. "sqlite:///path/events.db": all processes of this machine.
         "redis://host:6379/0?stream=name": many machines. Or a `Broker` of your own.
-    retain: how many events are held at least, of all topics together, for those who come back. Default 10,000.
-    retain_seconds: events older than that need not be held. None is off.
+    retain: how many events are held at least, of all topics together, for those who come back.
+    retain_seconds: events older than that need not be held; None is off.
+        The log keeps both numbers: where neither is given, they are what a hub has said that published to it before,
+        else 10,000 and off. Of several hubs that say something, the last to begin publishing decides.
     finish_runs: seconds that runs of this process get to finish by themselves when the hub is closed, at exit too,
         before they are stopped. Default 0. Let it be below the time after which a supervisor kills (gunicorn's
         `--graceful-timeout`, 30), and an answer survives a reload: other workers show it meanwhile.
@@ -71,12 +73,15 @@ class Hub:
         self,
         url: str | Broker = "memory://",
         *,
-        retain: int = 10_000,
+        retain: int | None = None,
         retain_seconds: float | None = None,
         max_event_bytes: int = 1024 * 1024,
         finish_runs: float = 0.0,
     ) -> None:
-        for name, number in (("retain", retain), ("max_event_bytes", max_event_bytes)):
+        for name, number in (
+            ("retain", RETAIN if retain is None else retain),
+            ("max_event_bytes", max_event_bytes),
+        ):
             if isinstance(number, bool) or not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name} cannot be {number!r}: give an int of at least 1")
         if retain_seconds is not None and not retain_seconds > 0:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from streamkit.errors import DuplicateEvent, HubClosed
-from streamkit.hub.broker import Entry, HistoryLost, LeaseState, Position, Record
+from streamkit.hub.broker import RETAIN, Entry, HistoryLost, LeaseState, Position, Record
 
 # Trimming moves what is left of a list, so it is done in steps of this share of what is retained: amortised, a
 # publication moves a few pointers.
@@ -29,10 +29,10 @@ class MemoryBroker:
     local = True
 
     def __init__(
-        self, url: str = "memory://", *, retain: int = 10_000, retain_seconds: float | None = None
+        self, url: str = "memory://", *, retain: int | None = None, retain_seconds: float | None = None
     ) -> None:
         self.url = url
-        self._retain = retain
+        self._retain = RETAIN if retain is None else retain
         self._retain_seconds = retain_seconds
         self._condition = threading.Condition(threading.Lock())
         self._clear()

@@ -7,7 +7,7 @@ from streamkit.hub.broker import Broker
 REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
-def open_broker(url: str, *, retain: int, retain_seconds: float | None) -> Broker:
+def open_broker(url: str, *, retain: int | None, retain_seconds: float | None) -> Broker:
     """The broker that a URL means; nothing is connected or opened yet.
 
     Raises ValueError for a URL that means none, BrokerUnavailable for a folder that does not exist, ImportError where

@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 
 from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
 from streamkit.hub import redis_scripts as scripts
-from streamkit.hub.broker import Entry, LeaseState, Position, Record
+from streamkit.hub.broker import RETAIN, Entry, LeaseState, Position, Record
 from streamkit.hub.redis_address import RedisAddress
 from streamkit.hub.redis_calls import RedisCalls
 from streamkit.hub.redis_reader import RedisReader
@@ -52,7 +52,7 @@ class RedisBroker:
         self,
         url: str,
         *,
-        retain: int = 10_000,
+        retain: int | None = None,
         retain_seconds: float | None = None,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -60,14 +60,19 @@ class RedisBroker:
         self.url = self._address.shown
         self._redis = _redis_module()
         self._timeout = timeout
-        self._retain = retain
-        self._retain_ms = 0 if retain_seconds is None else _ms(retain_seconds)
+        self._declared = ""
+        if retain is not None or retain_seconds is not None:
+            age = 0 if retain_seconds is None else _ms(retain_seconds)
+            self._declared = f"{RETAIN if retain is None else retain} {age}"
         self._reset()
 
     def _reset(self) -> None:
         self._calls = RedisCalls(self._redis, self._address, self._timeout)
         self._reader = RedisReader(self._calls, self._address.stream)
         self._newest = 0  # the number of some entry that was appended; which thread's does not matter
+        self._declared_to: str | None = (
+            None  # the epoch of the log that knows what this process wants retained
+        )
         self._random = Random()  # not the one that an application may have seeded
         self._process = secrets.token_hex(8)  # whose presence is whose
         self._announced = False
@@ -86,7 +91,8 @@ class RedisBroker:
         # By the token a repeated attempt finds the first one, among entries newer than `_newest`; its beginning is the
         # epoch where the log is new.
         token = f"{self._random.getrandbits(64):016x}"
-        words: list[str | int] = [self._retain, self._retain_ms, self._newest, token]
+        declared = self._declared if self._declared_to is None else ""
+        words: list[str | int] = [declared, self._newest, token]
         for topic, data, event, id in entries:
             words += (topic, data, "" if event is None else f"={event}", id or "")
         reply = self._calls.call(scripts.APPEND, *words)
@@ -94,6 +100,8 @@ class RedisBroker:
             raise self._refusal(reply)
         epoch, base, first, ms = reply.split()
         log, self._newest = Log(epoch.decode(), int(base)), int(first)
+        if declared or log.epoch != self._declared_to:
+            self._declared_to = log.epoch if declared else None
         return [entry.id or log.id(number, int(ms)) for number, entry in enumerate(entries, int(first))]
 
     def _refusal(self, reply: Sequence[bytes]) -> Exception:

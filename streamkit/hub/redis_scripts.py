@@ -22,6 +22,8 @@ from __future__ import annotations
 import hashlib
 from typing import Final, NamedTuple
 
+from streamkit.hub.broker import RETAIN
+
 
 class Script(NamedTuple):
     """A script, the SHA-1 by which Redis knows it, and the names of its keys (see `key_names`)."""
@@ -37,49 +39,62 @@ def _script(keys: str, text: str) -> Script:
 
 def key_names(stream: str) -> dict[str, str]:
     """Every key of a log. The braces put all of them into the slot of the stream itself (Redis Cluster)."""
-    parts = ("log", "ids", "leases", "lease-ends", "stops", "clock", "processes", "present", "released")
+    parts = (
+        "log",
+        "ids",
+        "leases",
+        "lease-ends",
+        "stops",
+        "clock",
+        "processes",
+        "present",
+        "released",
+        "retention",
+    )
     return {"stream": stream, **{part: f"{{{stream}}}:{part}" for part in parts}}
 
 
 # The state of the log: one string "epoch base last ms", where `last` and `ms` are those of the newest entry. A string,
 # because two commands less are a fifth of what an append costs Redis.
 _LOG: Final = """
-local function log_of(key)
-  local text = redis.call('GET', key)
+local function log_in(text)
   if not text then return nil end
   local epoch, base, last, ms = string.match(text, '^(%w+) (%d+) (%d+) (%d+)$')
   return epoch, tonumber(base), tonumber(last), ms
 end
+local function log_of(key) return log_in(redis.call('GET', key)) end
 """
 
-# ARGV: attempt, retain (0: all), retain_ms (0: any age), number of an entry that is older than the call, token, of
-# which the first 8 characters are the epoch of a new log; then topic, data, event, id of each entry: "" for no event,
-# else "=" and the event; "" for no own id. Returns "epoch base number ms" of the first entry, or {"taken", id},
-# {"reserved", id}, {"foreign"}.
+# ARGV: attempt, what is to be retained from now on ("entries milliseconds", of which 0 is any age; "": as was said
+# before), number of an entry that is older than the call, token, of which the first 8 characters are the epoch of a new
+# log; then topic, data, event, id of each entry: "" for no event, else "=" and the event; "" for no own id. Returns
+# "epoch base number ms" of the first entry, or {"taken", id}, {"reserved", id}, {"foreign"}.
 APPEND: Final = _script(
-    "stream log ids",
+    "stream log ids retention",
     _LOG
+    + f"local BY_DEFAULT = '{RETAIN} 0'"
     + """
 local stream, ids, attempt = KEYS[1], KEYS[3], ARGV[1]
 local time = redis.call('TIME')
 local ms = time[1] .. string.format('%03d', math.floor(time[2] / 1000))
-local epoch, base, last = log_of(KEYS[2])
+local known = redis.call('MGET', KEYS[2], KEYS[4])
+local epoch, base, last = log_in(known[1])
 
 if not epoch then
   local top = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
   if top and not (top[2][1] == 'topic' and top[2][3] == 'data') then return {'foreign'} end
   if redis.call('EXISTS', stream, ids) > 0 then redis.call('DEL', stream, ids) end  -- of a log whose epoch was evicted
-  epoch, base = string.sub(ARGV[5], 1, 8), time[1] * 1000000 + time[2]
+  epoch, base = string.sub(ARGV[4], 1, 8), time[1] * 1000000 + time[2]
   last = base
 elseif attempt ~= '0' then
   -- The first attempt may have been done although its answer was lost: then its token is in an entry since then.
-  local since, upper, looked = tonumber(ARGV[4]), '+', 0
+  local since, upper, looked = tonumber(ARGV[3]), '+', 0
   repeat
     local page = redis.call('XREVRANGE', stream, upper, '-', 'COUNT', 20)
     for _, entry in ipairs(page) do
       local number, at = string.match(entry[1], '^(%d+)-(%d+)$')
       if tonumber(number) <= since then page = {} break end
-      if entry[2][#entry[2]] == ARGV[5] then return string.format('%s %.0f %s %s', epoch, base, number, at) end
+      if entry[2][#entry[2]] == ARGV[4] then return string.format('%s %.0f %s %s', epoch, base, number, at) end
       upper = string.format('%.0f', tonumber(number) - 1)
     end
     looked = looked + 20
@@ -87,7 +102,7 @@ elseif attempt ~= '0' then
 end
 
 local chosen, floor = {}, nil
-for index = 9, #ARGV, 4 do
+for index = 8, #ARGV, 4 do
   local id = ARGV[index]
   if id ~= '' then
     if not floor then
@@ -103,13 +118,13 @@ for index = 9, #ARGV, 4 do
 end
 
 local number = last
-for index = 6, #ARGV, 4 do
+for index = 5, #ARGV, 4 do
   number = number + 1
   local fields, event, id = {'topic', ARGV[index], 'data', ARGV[index + 1]}, ARGV[index + 2], ARGV[index + 3]
   if event ~= '' then fields[5], fields[6] = 'event', string.sub(event, 2) end
   if id ~= '' then fields[#fields + 1] = 'id'; fields[#fields + 1] = id end
   -- last, where the search above looks for it
-  if index == 6 then fields[#fields + 1] = 'token'; fields[#fields + 1] = ARGV[5] end
+  if index == 5 then fields[#fields + 1] = 'token'; fields[#fields + 1] = ARGV[4] end
   redis.call('XADD', stream, string.format('%.0f-%s', number, ms), unpack(fields))
   if id ~= '' then redis.call('ZADD', ids, string.format('%.0f', number), id) end
 end
@@ -118,15 +133,19 @@ redis.call('SET', KEYS[2], reply)
 if number ~= last + 1 then reply = string.format('%s %.0f %.0f %s', epoch, base, last + 1, ms) end
 
 if floor then redis.call('ZREMRANGEBYSCORE', ids, '-inf', string.format('(%.0f', floor)) end
+local retained = ARGV[2]
+if retained == '' then retained = known[2] or BY_DEFAULT
+elseif retained ~= known[2] then redis.call('SET', KEYS[4], retained) end
+local retain, retain_ms = string.match(retained, '^(%d+) (%d+)$')
 -- Redis frees nodes of 100 entries; asking it more often would be in vain.
-if ARGV[2] ~= '0' and math.floor(number / 32) ~= math.floor(last / 32) then
-  redis.call('XTRIM', stream, 'MAXLEN', '~', ARGV[2])
+if math.floor(number / 32) ~= math.floor(last / 32) then
+  redis.call('XTRIM', stream, 'MAXLEN', '~', retain)
 end
-if ARGV[3] ~= '0' then
+if retain_ms ~= '0' then
   for _ = 1, number - last + 4 do  -- a few more than were added: bounded, and it catches up
     local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     local old, at = string.match(first[1], '^(%d+)-(%d+)$')
-    if tonumber(old) >= number or tonumber(at) >= ms - ARGV[3] then break end
+    if tonumber(old) >= number or tonumber(at) >= ms - retain_ms then break end
     redis.call('XDEL', stream, first[1])
   end
 end

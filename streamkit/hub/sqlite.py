@@ -23,11 +23,13 @@ from typing import Final, TypeVar
 from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
 from streamkit.hub import sqlite_leases as leases
 from streamkit.hub.bells import Bell, Bells
-from streamkit.hub.broker import Entry, HistoryLost, LeaseState, Position, Record
+from streamkit.hub.broker import RETAIN, Entry, HistoryLost, LeaseState, Position, Record
 from streamkit.hub.memory import number_of
 from streamkit.hub.sqlite_file import Connection, explained, inode, open_file, path_of
 
 T = TypeVar("T")
+Retention = tuple[int, float | None]
+"""Records, and seconds or None."""
 
 # Seconds that a call waits for other threads and processes to be done with the file; the default of Python's sqlite3.
 BUSY_SECONDS: Final = 5.0
@@ -54,11 +56,12 @@ class SQLiteBroker:
 
     local = False
 
-    def __init__(self, url: str, *, retain: int = 10_000, retain_seconds: float | None = None) -> None:
+    def __init__(self, url: str, *, retain: int | None = None, retain_seconds: float | None = None) -> None:
         self.url = url
         self._path = path_of(url)
-        self._retain = retain
-        self._retain_seconds = retain_seconds
+        self._declared: Retention | None = None
+        if retain is not None or retain_seconds is not None:
+            self._declared = (RETAIN if retain is None else retain, retain_seconds)
         self._closed = False
         self._reset()
 
@@ -80,7 +83,7 @@ class SQLiteBroker:
         if not entries:
             return []
 
-        def add(connection: Connection) -> tuple[list[str], list[str]]:
+        def add(connection: Connection) -> tuple[list[str], list[str], Connection]:
             execute, prefix = connection.execute, connection.prefix
             before = int(execute(_HEAD).fetchone()[0] or connection.base)
             last = execute("SELECT time FROM log WHERE position = ?", (before,)).fetchone()
@@ -104,25 +107,38 @@ class SQLiteBroker:
             dead = self._bells.take_dead()
             if dead:
                 connection.executemany("DELETE FROM bells WHERE name = ?", [(name,) for name in dead])
-            return ids, bells
+            return ids, bells, connection
 
-        ids, bells = self._write(add)
+        ids, bells, connection = self._write(add)
+        connection.has_declared = True
         self._bells.ring(bells)
         return ids
 
     def _trim(self, connection: Connection, head: int, added: int, now: float) -> None:
         """Delete what is too much or too old, in a step that is bounded by what this publication has added itself."""
+        retain, seconds = self._retention(connection)
         floor = int(connection.execute(_FLOOR).fetchone()[0])
         most = 2 * added + TRIM_ROWS
-        until = head - self._retain
+        until = head - retain
         if until - floor < TRIM_SLACK:
             until = floor
-        if self._retain_seconds is not None:
+        if seconds is not None:
             sql = "SELECT max(position) FROM (SELECT position, time FROM log ORDER BY position LIMIT ?) WHERE time < ?"
-            (late,) = connection.execute(sql, (most, now - self._retain_seconds)).fetchone()
+            (late,) = connection.execute(sql, (most, now - seconds)).fetchone()
             until = max(until, late or 0)
         if until > floor:
             connection.execute("DELETE FROM log WHERE position <= ?", (min(until, floor + most, head - 1),))
+
+    def _retention(self, connection: Connection) -> Retention:
+        """What the log retains: what was declared last. This process declares with its first publication."""
+        stored: Retention | None = connection.execute("SELECT records, seconds FROM retention").fetchone()
+        declared = self._declared
+        if declared is None or connection.has_declared:
+            return stored or (RETAIN, None)
+        if stored != declared:
+            connection.execute("DELETE FROM retention")
+            connection.execute("INSERT INTO retention (records, seconds) VALUES (?, ?)", declared)
+        return declared
 
     def read(self, after: Position, limit: int) -> list[Record]:
         """What follows `after`; see `Broker.read`."""

@@ -42,6 +42,8 @@ CREATE TABLE present (
 ) WITHOUT ROWID;
 CREATE TABLE bells (name TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+# One row, or none where no hub has said what it wants. Not among the tables above: files were made without it.
+RETENTION: Final = "CREATE TABLE IF NOT EXISTS retention (records INTEGER NOT NULL, seconds REAL)"
 
 
 def boot_id() -> str:
@@ -63,6 +65,7 @@ class Connection(sqlite3.Connection):
     prefix: str  # of the ids
     inode: tuple[int, int]
     bell_is_known: bool
+    has_declared: bool  # what this process wants to be retained
 
 
 def path_of(url: str) -> Path:
@@ -118,7 +121,7 @@ def _open(path: Path, busy_seconds: float) -> Connection:
     try:
         _prepare(connection)
         connection.inode = inode(path)
-        connection.bell_is_known = False
+        connection.bell_is_known = connection.has_declared = False
         (connection.epoch,) = connection.execute("SELECT epoch FROM meta").fetchone()
         connection.base = int(connection.epoch, 16) << 32
         connection.prefix = f"{connection.epoch}-"
@@ -153,6 +156,7 @@ def _prepare(connection: Connection) -> None:
     if version != VERSION:
         raise sqlite3.DatabaseError(f"file has version {version}, and this streamkit knows {VERSION}")
     _use_write_ahead_log(connection)
+    execute(RETENTION)
     execute("PRAGMA synchronous = NORMAL")
     execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
 

@@ -71,6 +71,31 @@ def test_what_was_trimmed_is_known_to_the_entry(server: RedisServer) -> None:
     broker.close()
 
 
+def test_who_names_no_retention_trims_by_that_of_the_log(server: RedisServer) -> None:
+    application = new(server, retain=20_000)
+    script, operator = same(server, application), same(server, application, retain=1000)
+
+    def held() -> int:
+        return int(server.command("XLEN", application.url.rpartition("=")[2])[1:])
+
+    for _ in range(24):
+        application.append([entry()] * 500)
+    for _ in range(5):
+        script.append([entry()] * 10)
+    assert held() == 12_050
+    for _ in range(5):  # Redis trims 10,000 at once, at most
+        operator.append([entry()] * 100)
+    assert held() <= 1200
+    application.append([entry()] * 1000)
+    assert held() <= 1200, "the last to begin decides"
+    server.command("FLUSHALL")
+    for _ in range(30):
+        operator.append([entry()] * 100)
+    assert held() <= 1200, "a log that was lost is told again"
+    for broker in (application, script, operator):
+        broker.close()
+
+
 def test_retain_seconds_lets_old_entries_go_but_the_newest(server: RedisServer) -> None:
     broker = new(server, retain_seconds=0.05)
     broker.append([entry("old") for _ in range(20)])

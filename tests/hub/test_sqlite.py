@@ -368,6 +368,36 @@ def test_trimming_keeps_the_file_small(url: str, tmp_path: Path) -> None:
         broker.close()
 
 
+def test_who_names_no_retention_trims_by_that_of_the_log(url: str) -> None:
+    """A script or the command publishes now and then to a file that an application wants to hold more of."""
+    with Hub(url, retain=20_000) as application, Hub(url, retain=1000) as operator:
+
+        def held() -> int:
+            return application.broker.head() - application.broker.floor()
+
+        for _ in range(24):
+            application.publish_many([("t", "x")] * 500)
+        command = [sys.executable, "-m", "streamkit", "publish", url, "t", "-"]
+        subprocess.run(command, input="line\n" * 5, text=True, check=True, timeout=30, capture_output=True)
+        assert application.broker.floor() == 0
+        for _ in range(5):
+            operator.publish_many([("t", "x")] * 2000)
+        assert held() <= 1100
+        for _ in range(5):
+            application.publish_many([("t", "x")] * 2000)
+        assert held() <= 1100, "the last to begin decides"
+
+
+def test_a_file_that_was_made_anew_is_told_what_to_retain(url: str, tmp_path: Path) -> None:
+    with Hub(url, retain=100) as hub:
+        hub.publish("t", "x")
+        for path in tmp_path.glob("events.db*"):
+            path.unlink()
+        for _ in range(20):
+            hub.publish_many([("t", "x")] * 100)
+        assert len(hub.broker.read(hub.broker.floor(), 2000)) <= 200
+
+
 def test_a_position_of_another_file_is_never_taken_for_ones_own(tmp_path: Path) -> None:
     one, two = (SQLiteBroker(f"sqlite:///{tmp_path}/{name}.db") for name in ("one", "two"))
     try:
