@@ -41,7 +41,7 @@ class Bell:
         self._reset()
 
     def _reset(self) -> None:
-        self._ringing = threading.Lock()  # owned for one non-blocking write, or the close
+        self._ringing = threading.RLock()  # owned for one non-blocking write, or the close
         self._waiting = (
             threading.Lock()
         )  # owned by the reader while it waits; `take_down` waits for it, after a ring
@@ -90,7 +90,9 @@ class Bells:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = threading.Lock()  # owned for a few system calls that do not block
+        self._lock = (
+            threading.RLock()
+        )  # owned for a few system calls that do not block; finalizers may ring too
         self._open: dict[str, int] = {}
         self._dead: set[str] = set()
 
@@ -111,17 +113,25 @@ class Bells:
                     descriptor = self._reach(name)
                     if descriptor is None:
                         continue
-                    self._open[name] = descriptor
+                    known = self._open.setdefault(name, descriptor)
+                    if known != descriptor:
+                        os.close(descriptor)
+                        descriptor = known
                 try:
                     os.write(descriptor, b"!")
                 except BlockingIOError:
                     pass  # full: it has been rung often enough
                 except OSError:  # nobody has it open any more
-                    os.close(self._open.pop(name))
+                    self._close(name)
                     self._bury(name)
             if len(self._open) > len(names):
                 for name in self._open.keys() - set(names):  # taken down in good order
-                    os.close(self._open.pop(name))
+                    self._close(name)
+
+    def _close(self, name: str) -> None:
+        descriptor = self._open.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
 
     def _reach(self, name: str) -> int | None:
         if os.path.basename(name) != name:
@@ -159,11 +169,11 @@ class Bells:
 
     def forget(self) -> None:
         """In a child after a fork: close the copies."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.close()
 
     def close(self) -> None:
         """Close what is open."""
         with self._lock:
-            while self._open:
-                os.close(self._open.popitem()[1])
+            for name in list(self._open):
+                self._close(name)

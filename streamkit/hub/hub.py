@@ -4,6 +4,9 @@ Law of this file
 - A hub has one broker and one reader. Publishing goes to the broker, on the thread that publishes; the reader brings
   it back, in every process, this one included, in the one order that the log has.
 - Nothing is opened, and no thread started, before it is needed. After a fork the child begins anew on the same log.
+- Any line of any thread may be interrupted by the garbage collector, which runs the `finally` of a generator that
+  nobody held any more; and that may close a subscription, publish, stop a run. So what such code calls takes no lock
+  or one that its own thread may take again, and what is under such a lock is right also where it is entered twice.
 """
 
 from __future__ import annotations
@@ -102,10 +105,9 @@ class Hub:
 
     def _begin(self) -> None:
         """The state of a process that has just begun to use this hub."""
-        # Owned for a few operations on the fields below it; nothing is called under it.
-        self._lock = threading.Lock()
-        self._here: Counter[str] = Counter()
-        self._closing = False
+        # Who has joined and not left. Only atomic operations, so any thread may join and leave, a finalizer too.
+        self._listening: dict[Subscription, None] = {}
+        self._closing = threading.Lock()  # taken by the one that closes, for ever; nobody waits for it
         self._runs = Runs(self)
         self._reader = Reader(self.broker, self._tick)
         # The reader's thread's.
@@ -197,8 +199,7 @@ class Hub:
 
         Raises BrokerUnavailable.
         """
-        with self._lock:
-            here = self._here[topic]
+        here = sum(topic in one.topics for one in list(self._listening))
         everywhere = self.broker.present(topic)
         if everywhere is not None:
             everywhere = max(here, everywhere - self._announced.get(topic, 0) + here)
@@ -251,8 +252,7 @@ class Hub:
     def _join(self, subscription: Subscription) -> None:
         self._check_open()
         self._start_reader()
-        with self._lock:
-            self._here.update(subscription.topics)
+        self._listening[subscription] = None
         self._reader.inbox.append(subscription)
         if self._closed:  # in between: the reader may not have seen it any more
             subscription.finish(self.refusal())
@@ -264,11 +264,7 @@ class Hub:
         self.broker.wake()
 
     def _leave(self, subscription: Subscription) -> None:
-        with self._lock:
-            self._here.subtract(subscription.topics)
-            for topic in subscription.topics:
-                if self._here[topic] <= 0:
-                    del self._here[topic]
+        self._listening.pop(subscription, None)
         self._reader.inbox.append(subscription)
 
     def _tick(self) -> None:
@@ -280,8 +276,7 @@ class Hub:
         now = monotonic()
         if now < self._announced_at + PRESENCE_PAUSE_SECONDS:
             return
-        with self._lock:
-            here = dict(self._here)
+        here = Counter(topic for one in list(self._listening) for topic in one.topics)
         announced = self._announced
         changes = {topic: count for topic, count in here.items() if announced.get(topic) != count}
         changes.update((topic, 0) for topic in announced.keys() - here.keys())
@@ -298,10 +293,8 @@ class Hub:
         Takes `finish_runs` seconds at most, and one more for producers that do not let themselves be stopped; those
         are left behind, and their end is published for them.
         """
-        with self._lock:
-            if self._closing:
-                return
-            self._closing = True
+        if not self._closing.acquire(blocking=False):
+            return
         self._runs.close(self._finish_runs)
         self._closed = True
         self._reader.stop()

@@ -3,6 +3,10 @@
 Law of this file
 - One condition guards everything. It is held for list and dictionary operations only, never across user code; the
   reader waits on it in `follow`, publishers wait for nobody but each other.
+- But the garbage collector may run a finalizer in the midst of them, which publishes on the same thread: its lock may
+  be taken again. So what is added or trimmed is prepared first and then put in place by operations on lists and
+  dictionaries that make no new object and call nothing, where the collector cannot come in; and it is prepared anew
+  where something was added meanwhile.
 - Positions are dense: record number n is at index n - floor - 1. A position is never given twice.
 """
 
@@ -34,14 +38,14 @@ class MemoryBroker:
         self.url = url
         self._retain = RETAIN if retain is None else retain
         self._retain_seconds = retain_seconds
-        self._condition = threading.Condition(threading.Lock())
+        self._condition = threading.Condition(threading.RLock())
         self._clear()
 
     def _clear(self) -> None:
         self._epoch = secrets.token_hex(4)
         self._records: list[Record] = []
         self._times: list[float] = []  # time.monotonic() of each record, where that is asked for
-        self._floor = 0
+        self._head = 0
         self._own_ids: dict[str, Position] = {}
         self._waiting = False
         self._woken = False
@@ -56,26 +60,30 @@ class MemoryBroker:
             self._check_open()
             prefix = f"{self._epoch}-"
             own_ids = [entry.id for entry in entries if entry.id is not None]
-            if own_ids:
-                self._refuse_taken(own_ids, prefix)
-            records = self._records
-            position = self._floor + len(records)
-            ids = []
-            for topic, data, event, id in entries:
-                position += 1
-                if id is None:
-                    id = f"{prefix}{position}"
-                else:
-                    self._own_ids[id] = position
-                records.append(Record(position, id, topic, data, event))
-                ids.append(id)
-            if self._retain_seconds is not None:
-                self._times += [time.monotonic()] * len(ids)
+            while True:
+                if own_ids:
+                    self._refuse_taken(own_ids, prefix)
+                head = position = self._head
+                records, chosen = [], {}
+                for topic, data, event, id in entries:
+                    position += 1
+                    if id is None:
+                        id = f"{prefix}{position}"
+                    else:
+                        chosen[id] = position
+                    records.append(Record(position, id, topic, data, event))
+                times = [] if self._retain_seconds is None else [time.monotonic()] * len(records)
+                if self._head == head:
+                    break
+            self._records += records
+            self._times += times
+            self._own_ids |= chosen
+            self._head = position
             self._trim()
             if self._waiting:
                 self._waiting = False
                 self._condition.notify_all()
-        return ids
+        return [record.id for record in records]
 
     def _refuse_taken(self, ids: Sequence[str], prefix: str) -> None:
         seen: set[str] = set()
@@ -89,7 +97,7 @@ class MemoryBroker:
             seen.add(id)
 
     def _trim(self) -> None:
-        records = self._records
+        records, head = self._records, self._head
         surplus = len(records) - self._retain
         if self._times:
             late = bisect_left(self._times, time.monotonic() - self._retain_seconds)  # type: ignore[operator]
@@ -98,9 +106,10 @@ class MemoryBroker:
             return
         for record in records[:surplus] if self._own_ids else ():
             self._own_ids.pop(record.id, None)
-        del records[:surplus]
-        del self._times[:surplus]
-        self._floor += surplus
+        first = slice(surplus)
+        if self._head == head:  # else who came in between has trimmed
+            del records[first]
+            del self._times[first]
 
     def read(self, after: Position, limit: int) -> list[Record]:
         """What follows `after`; see `Broker.read`."""
@@ -109,10 +118,14 @@ class MemoryBroker:
             return self._read(after, limit)
 
     def _read(self, after: Position, limit: int) -> list[Record]:
-        start = after - self._floor
+        floor = self._floor
+        start = after - floor
         if not 0 <= start <= len(self._records):
-            raise HistoryLost(f"the log holds what follows {self._floor}, not what follows {after}")
-        return self._records[start : start + limit]
+            raise HistoryLost(f"the log holds what follows {floor}, not what follows {after}")
+        found = self._records[start : start + limit]
+        if found and found[0].position != after + 1:
+            return self._read(after, limit)  # trimmed by a finalizer, a moment ago
+        return found
 
     def follow(self, after: Position, limit: int, timeout: float) -> list[Record]:
         """What follows `after`, waited for; see `Broker.follow`."""
@@ -138,7 +151,7 @@ class MemoryBroker:
         """The newest position."""
         with self._condition:
             self._check_open()
-            return self._floor + len(self._records)
+            return self._head
 
     def floor(self) -> Position:
         """The position before the oldest record that is held."""
@@ -154,7 +167,7 @@ class MemoryBroker:
             if known is not None:
                 return known
             position = number_of(id, self._epoch)
-            if position is None or position > self._floor + len(self._records):
+            if position is None or position > self._head:
                 return None
             # A record with an own id has no second one: that id was never given out.
             index = position - self._floor - 1
@@ -247,7 +260,7 @@ class MemoryBroker:
 
     def after_fork(self) -> None:
         """The child has a log of its own from here on, with an epoch of its own: the parent's ids are gaps to it."""
-        self._condition = threading.Condition(threading.Lock())
+        self._condition = threading.Condition(threading.RLock())
         self._clear()
 
     def close(self) -> None:
@@ -257,6 +270,14 @@ class MemoryBroker:
             self._records = []
             self._own_ids = {}
             self._condition.notify_all()
+
+    @property
+    def _floor(self) -> Position:
+        while True:
+            head = self._head
+            floor = head - len(self._records)
+            if self._head == head:
+                return floor
 
     def _check_open(self) -> None:
         if self._closed:

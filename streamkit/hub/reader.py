@@ -55,7 +55,8 @@ class Reader:
         self._tick = tick
         self.inbox: deque[Subscription] = deque()
         # Owned for a few assignments by whoever starts, stops or places the reader; nobody waits for anything in it.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._starting = False  # seen by a finalizer alone that subscribes in the midst of it
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()  # set by `stop`, awaited by the reader where it pauses
         self.placing = False  # the thread was started, and does not know yet where the log ends
@@ -79,8 +80,9 @@ class Reader:
         if self._thread is not None:
             return
         with self._lock:
-            if self._thread is not None or self._stopping.is_set():
+            if self._thread is not None or self._starting or self._stopping.is_set():
                 return
+            self._starting = True
             # A daemon, because it waits for others; nothing is in its hands that is not in the log. `Hub.close` stops
             # it, at exit too.
             thread = threading.Thread(target=self._run, name="streamkit-hub", daemon=True)
@@ -88,6 +90,8 @@ class Reader:
                 thread.start()
             except RuntimeError as error:  # the system refuses another thread, or the interpreter is stopping
                 raise TooManyStreams(f"the thread of the hub cannot be started: {error}") from error
+            finally:
+                self._starting = False
             self._thread = thread
             self.placing = self._position is None
         self._placed.wait(seconds)

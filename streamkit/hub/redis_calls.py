@@ -66,7 +66,9 @@ class RedisCalls:
         # Connections that nobody uses, connected or not; append and pop are atomic. The condition is for who finds
         # none: it guards the two numbers, and is waited on as long as a call may take.
         self._idle: list[Connection] = []
-        self._freed = threading.Condition(threading.Lock())
+        self._freed = threading.Condition(
+            threading.RLock()
+        )  # a finalizer may call in the midst of making one
         self._made = 0
         self._waiting = 0
 
@@ -140,9 +142,8 @@ class RedisCalls:
                         except IndexError:
                             pass  # somebody was faster
                     if self._made < CONNECTIONS:
-                        connection = self.new_connection()
                         self._made += 1
-                        return connection
+                        return self.new_connection()
                     left = deadline - monotonic()
                     if left <= 0:
                         raise BrokerUnavailable(

@@ -48,7 +48,7 @@ class RedisReader:
         self._overdue = 0.0  # when its answer is
         self._caught_up: Position | None = None  # the log was seen to end here, on this connection
         self._log: Log | None = None
-        self._wake_lock = threading.Lock()
+        self._wake_lock = threading.RLock()  # a finalizer may subscribe in the midst of it
         self._woken = False
         self._bell: tuple[int, int] | None = None  # the pipe; holds one byte while `_woken`, else none
 

@@ -101,8 +101,8 @@ class Producing:
         self._producer: object | None = producer
         self._context = context
         self._over = over  # called when nothing more will be published
-        # Owned for the look at two fields: nothing is called under it.
-        self._lock = threading.Lock()
+        # Owned for the look at two fields: nothing is called under it. A finalizer may cancel in the midst of it.
+        self._lock = threading.RLock()
         self._source: Source[Any] | PushedSource | None = None
         self._cancelled = False
         self._lost = False

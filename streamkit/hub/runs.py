@@ -44,8 +44,9 @@ class Runs:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        # Owned for an operation on the two fields below it; nothing is called under it.
-        self._lock = threading.Lock()
+        # Owned for an operation on the two fields below it; nothing is called under it. A finalizer may stop a run in
+        # the midst of it.
+        self._lock = threading.RLock()
         self._producing: dict[str, Producing] = {}
         self._closing = False
 

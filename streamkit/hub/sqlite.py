@@ -6,7 +6,8 @@ Law of this file
 - Every write is one BEGIN IMMEDIATE transaction. Positions are row ids; the newest row is never deleted, so they are
   dense and never used twice. The log's epoch is in the file: a file made anew is another log.
 - One connection for the reader and one for everybody else, each behind a lock that is held for one transaction. Who
-  waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable.
+  waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable. So does at once who is
+  inside of one already: a finalizer that the garbage collector runs in the midst of a call, and that calls the hub.
 - Readers of other processes are woken by a *bell* (see `bells`). A look every second is the fallback.
 """
 
@@ -16,8 +17,8 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
@@ -51,6 +52,32 @@ _inherited: Final[list[Connection]] = []
 """Connections of a parent process, kept so that nothing in the child ever closes them."""
 
 
+class _Turn:
+    """A lock that nobody waits for longer than `BUSY_SECONDS`, and nobody who has it already."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._taken = False
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=BUSY_SECONDS):
+            raise BrokerUnavailable(
+                f"{str(self._path)!r} was in use by other threads of this process for more than {BUSY_SECONDS:g} s"
+            )
+        if self._taken:
+            self._lock.release()
+            raise BrokerUnavailable(
+                f"{str(self._path)!r} is in use by this very thread: the finalizer of something that was dropped (the"
+                " `finally` of a generator) calls the hub in the midst of another call; close it where it is used"
+            )
+        self._taken = True
+
+    def __exit__(self, *_: object) -> None:
+        self._taken = False
+        self._lock.release()
+
+
 class SQLiteBroker:
     """See `Broker`. Nothing is opened before it is used; the folder must exist."""
 
@@ -66,9 +93,9 @@ class SQLiteBroker:
         self._reset()
 
     def _reset(self) -> None:
-        # Each lock is owned by one thread for one transaction; nothing but SQLite is waited for under it.
-        self._write_lock = threading.Lock()
-        self._read_lock = threading.Lock()
+        # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it.
+        self._write_turn = _Turn(self._path)
+        self._read_turn = _Turn(self._path)
         self._writer: Connection | None = None
         self._reader: Connection | None = None
         self._process = secrets.token_hex(8)  # whose presence is whose
@@ -269,12 +296,12 @@ class SQLiteBroker:
             return
         self._closed = True
         self.wake()
-        with self._read_lock:  # not before a reader inside `follow` has let go of the file
+        with self._read_turn:  # not before a reader inside `follow` has let go of the file
             reader, self._reader = self._reader, None
             bell = self._bell
         if reader is not None:
             reader.close()
-        with self._write_lock:
+        with self._write_turn:
             writer, self._writer = self._writer, None
         if writer is not None:
             self._say_goodbye(writer, bell)
@@ -312,25 +339,14 @@ class SQLiteBroker:
         return self._call(transaction)
 
     def _call(self, work: Callable[[Connection], T]) -> T:
-        with self._locked(self._write_lock):
+        with self._write_turn:
             self._writer = self._current(self._writer)
             return self._explained(work, self._writer)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with self._locked(self._read_lock):
+        with self._read_turn:
             self._reader = self._current(self._reader)
             return self._explained(work, self._reader)
-
-    @contextmanager
-    def _locked(self, lock: threading.Lock) -> Iterator[None]:
-        if not lock.acquire(timeout=BUSY_SECONDS):
-            raise BrokerUnavailable(
-                f"{str(self._path)!r} was in use by other threads of this process for more than {BUSY_SECONDS:g} s"
-            )
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _current(self, connection: Connection | None) -> Connection:
         """The connection, opened where there is none, and anew where the file was replaced."""
