@@ -8,15 +8,19 @@ Law of this file
 - One connection for the reader and one for everybody else, each behind a lock that is held for one transaction. Who
   waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable. So does at once who is
   inside of one already: a finalizer that the garbage collector runs in the midst of a call, and that calls the hub.
+- Nobody is inside of SQLite while the process forks, else its allocator's mutex were locked for ever in the child: who
+  forks takes all turns for that moment.
 - Readers of other processes are woken by a *bell* (see `bells`). A look every second is the fallback.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -48,8 +52,17 @@ _READ: Final = "SELECT position, topic, event, data, id FROM log WHERE position 
 _HEAD: Final = "SELECT max(position) FROM log"
 _FLOOR: Final = "SELECT min(position) - 1 FROM log"
 
+# Seconds that a fork waits for a transaction to be over; those take a millisecond, unless the file is locked, and then
+# SQLite sleeps, outside of its mutexes.
+FORK_SECONDS: Final = 0.5
+
 _inherited: Final[list[Connection]] = []
 """Connections of a parent process, kept so that nothing in the child ever closes them."""
+
+
+_brokers: Final[weakref.WeakSet[SQLiteBroker]] = weakref.WeakSet()
+_forking: Final[dict[int, list[_Turn]]] = {}
+"""What a thread that forks has taken."""
 
 
 class _Turn:
@@ -77,6 +90,14 @@ class _Turn:
         self._taken = False
         self._lock.release()
 
+    def hold(self) -> bool:
+        """Keep all others out, for a fork."""
+        return self._lock.acquire(timeout=FORK_SECONDS)
+
+    def let_go(self) -> None:
+        """The fork is over."""
+        self._lock.release()
+
 
 class SQLiteBroker:
     """See `Broker`. Nothing is opened before it is used; the folder must exist."""
@@ -91,6 +112,7 @@ class SQLiteBroker:
             self._declared = (RETAIN if retain is None else retain, retain_seconds)
         self._closed = False
         self._reset()
+        _brokers.add(self)
 
     def _reset(self) -> None:
         # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it.
@@ -401,3 +423,19 @@ def _duplicate(connection: Connection, entries: Sequence[Entry], before: Positio
             break
         seen.add(entry.id)
     return DuplicateEvent(f"id {entry.id!r} was published already; nothing of this call was published")
+
+
+def _before_fork() -> None:
+    turns = [turn for broker in list(_brokers) for turn in (broker._read_turn, broker._write_turn)]
+    _forking[threading.get_ident()] = [turn for turn in turns if turn.hold()]
+
+
+def _after_fork_in_parent() -> None:
+    for turn in _forking.pop(threading.get_ident(), ()):
+        turn.let_go()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_forking.clear
+    )

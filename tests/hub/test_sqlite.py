@@ -437,6 +437,37 @@ if child:
     ], output
 
 
+def test_a_fork_beside_threads_that_use_the_file(url: str) -> None:
+    """SQLite's own mutexes would be locked for ever in a child that was forked while a thread held one."""
+    code = """
+import os, signal, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of forks beside threads
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+hub.subscribe("t")
+stop = threading.Event()
+def publish():
+    while not stop.is_set():
+        hub.publish_many([("t", "x" * 200)] * 20)
+thread = threading.Thread(target=publish)
+thread.start()
+for _ in range(60):
+    child = os.fork()
+    if not child:
+        signal.alarm(10)  # kills who hangs
+        hub.publish("t", "from the child")
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        os.write(1, b"a child hung\\n")
+        break
+stop.set()
+thread.join()
+"""
+    with python(code, url) as process:
+        assert process.communicate(timeout=60)[0] == ""
+        assert process.returncode == 0
+
+
 def test_memory_warns_after_a_fork() -> None:
     code = """
 import logging, os
