@@ -38,7 +38,7 @@ log: Final = logging.getLogger("streamkit")
 MAX_ID_CHARACTERS: Final = 128
 # The hub makes the ids of the first and last event from it, and the name of the holder.
 MAX_RUN_ID_CHARACTERS: Final = 100
-# Seconds that an announcement of presence is good for, between two of an unchanged one, and between two at all.
+# Seconds that an announcement of presence is good for, between two of all that there is, and between two at all.
 PRESENCE_SECONDS: Final = 30.0
 PRESENCE_AGAIN_SECONDS: Final = 10.0
 PRESENCE_PAUSE_SECONDS: Final = 1.0
@@ -113,6 +113,7 @@ class Hub:
         # The reader's thread's.
         self._announced: dict[str, int] = {}
         self._announced_at = 0.0
+        self._announced_all_at = 0.0
 
     @property
     def local(self) -> bool:
@@ -278,12 +279,18 @@ class Hub:
             return
         here = Counter(topic for one in list(self._listening) for topic in one.topics)
         announced = self._announced
-        changes = {topic: count for topic, count in here.items() if announced.get(topic) != count}
+        # All of it, now and then: the broker has forgotten it where this process stood still, or the log was lost.
+        everything = now >= self._announced_all_at + PRESENCE_AGAIN_SECONDS
+        changes = {
+            topic: count for topic, count in here.items() if everything or announced.get(topic) != count
+        }
         changes.update((topic, 0) for topic in announced.keys() - here.keys())
-        if changes or (here and now > self._announced_at + PRESENCE_AGAIN_SECONDS):
+        if changes:
             self.broker.announce(changes, PRESENCE_SECONDS)
             self._announced = here
             self._announced_at = now
+            if everything:
+                self._announced_all_at = now
 
     # -- life -------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,9 @@ from pathlib import Path
 import pytest
 
 from streamkit.errors import BrokerUnavailable, SubscriberTooSlow
+from streamkit.hub import hub as hub_module
 from streamkit.hub import sqlite as sqlite_module
+from streamkit.hub import sqlite_leases
 from streamkit.hub.bells import Bells
 from streamkit.hub.broker import Entry, HistoryLost
 from streamkit.hub.gap import Gap
@@ -531,6 +533,28 @@ hub.close()
         process.communicate("bye\n", timeout=20)
         eventually(lambda: hub.presence("t") == (1, 1))
         viewer.close()
+
+
+def test_presence_that_was_forgotten_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a process that stood still, although its count does not change, and that of another topic does."""
+    monkeypatch.setattr(hub_module, "PRESENCE_AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(hub_module, "PRESENCE_PAUSE_SECONDS", 0.0)
+    with Hub(url) as hub, Hub(url) as other:
+        viewer = Viewer(hub.subscribe("t"))
+        eventually(lambda: other.presence("t") == (0, 1))
+        broker = hub.broker
+        assert isinstance(broker, SQLiteBroker)
+        broker._write(lambda connection: sqlite_leases.leave(connection, broker._process))
+        assert other.presence("t") == (0, 0)
+        visitors = []
+
+        def is_back() -> bool:
+            visitors.append(Viewer(hub.subscribe("other")))
+            return other.presence("t") == (0, 1)
+
+        eventually(is_back)
+        for one in (viewer, *visitors):
+            one.close()
 
 
 def test_at_exit_nothing_is_left(url: str, tmp_path: Path) -> None:
