@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from streamkit.delivery.connection import uwsgi_descriptor
 from streamkit.delivery.descriptors import duplicate
+from streamkit.delivery.unread_request import has_pipelined, has_unread_body
 
 OPENING_BYTES: Final = 16 * 1024
 """The longest opening piece. Head and piece must fit into the pair's buffer (208 KiB on Linux, 8 KiB on macOS), since
@@ -124,7 +125,9 @@ def lent_descriptor(environ: Mapping[str, Any]) -> int | None:
     elif socket.socket.__module__ != "socket" or "eventlet" in str(type(sock)):
         reason = f"{socket.socket.__module__} has replaced the socket module"
     elif "uwsgi.version" in environ:
-        return uwsgi_descriptor(environ)
+        if not has_unread_body(environ):
+            return uwsgi_descriptor(environ)
+        reason = _UNREAD
     elif sock is None:
         reason = f"{environ.get('SERVER_SOFTWARE') or 'this server or test client'} does not lend its socket"
         level = logging.INFO  # known to whoever chose the server
@@ -132,7 +135,9 @@ def lent_descriptor(environ: Mapping[str, Any]) -> int | None:
         reason = f"the connection is a {type(sock).__name__}, not a plain socket (TLS within the server?)"
     elif sock.fileno() < 0:
         reason = "the connection is closed"
-    elif _has_pipelined(environ):
+    elif has_unread_body(environ):
+        reason = _UNREAD
+    elif has_pipelined(environ):
         return None  # a matter of this request alone
     else:
         return sock.fileno()
@@ -141,16 +146,7 @@ def lent_descriptor(environ: Mapping[str, Any]) -> int | None:
 
 
 _SOCKETS: Final = ("gunicorn.socket", "werkzeug.socket", "streamkit.socket")
-
-
-def _has_pipelined(environ: Mapping[str, Any]) -> bool:
-    """Whether gunicorn has read a further request already: it would run it, and nobody would get the answer."""
-    reader = getattr(environ.get("wsgi.input"), "reader", None)
-    buffer = getattr(getattr(reader, "unreader", None), "buf", None)
-    if buffer is None or not hasattr(buffer, "getvalue"):
-        return False
-    unread = getattr(reader, "length", 0)  # of this request's own body, where its length is known
-    return len(buffer.getvalue()) > (unread if isinstance(unread, int) else 0)
+_UNREAD: Final = "the body of the request was not read to its end before the stream began"
 
 
 def name_obstacle(reason: str, level: int = logging.WARNING) -> None:

@@ -169,6 +169,15 @@ class Closing:
         facts["closed items"] += 1
 
 
+def upload(environ: Environ) -> Iterator[dict[str, int]]:
+    """Reads the body of its request while it answers."""
+    left = int(environ["CONTENT_LENGTH"])
+    read = 0
+    while left > read and (data := environ["wsgi.input"].read(min(65536, left - read))):
+        read += len(data)
+        yield {"read": read}
+
+
 ROUTES: dict[str, Callable[[Environ], Any]] = {
     "/ticks": lambda _: EventSourceResponse(ticks(), on_close=ended),
     "/quiet": lambda _: EventSourceResponse(Quiet(), on_close=ended),
@@ -192,6 +201,7 @@ ROUTES: dict[str, Callable[[Environ], Any]] = {
         limiter=places,
         on_close=ended,
     ),
+    "/upload": lambda environ: EventSourceResponse(upload(environ), done="all", on_close=ended),
     "/closing": lambda _: EventSourceResponse(Closing(ticks()), on_close=ended),
 }
 
@@ -443,6 +453,7 @@ else:
     @flask_app.route("/events", methods=["GET", "POST"])
     def events() -> Any:
         """Says who asked for what, now and after the request was torn down."""
+        request.get_data()
 
         def generate() -> Iterator[str]:
             stream = streams.current()

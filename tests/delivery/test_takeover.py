@@ -239,10 +239,11 @@ def named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> 
     return caplog
 
 
-def reader_with(buffered: bytes, body_left: int = 0) -> Any:
+def reader_with(buffered: bytes, body_left: int = 0, held: bytes = b"") -> Any:
     """The shape of gunicorn's `wsgi.input`."""
     unreader = SimpleNamespace(buf=io.BytesIO(buffered))
-    return SimpleNamespace(reader=SimpleNamespace(unreader=unreader, length=body_left))
+    reader = SimpleNamespace(unreader=unreader, length=body_left)
+    return SimpleNamespace(reader=reader, buf=io.BytesIO(held))
 
 
 @pytest.mark.parametrize("key", ["gunicorn.socket", "werkzeug.socket", "streamkit.socket"])
@@ -262,12 +263,62 @@ def test_a_request_that_was_read_ahead_keeps_this_one_with_the_server(
     assert named.messages == []  # a matter of this request, not of the setup
 
 
-def test_a_body_that_nobody_reads_is_no_further_request(connected: Any) -> None:
+def test_a_body_that_was_not_read_keeps_its_request_with_the_server(
+    connected: Any, named: pytest.LogCaptureFixture
+) -> None:
     server, _ = connected
-    environ = {"gunicorn.socket": server, "wsgi.input": reader_with(b"12345", body_left=10)}
-    assert lent_descriptor(environ) == server.fileno()
-    environ["wsgi.input"] = reader_with(b"12345GET /next", body_left=5)
+    environ = {"gunicorn.socket": server, "CONTENT_LENGTH": "10"}
+    unread = [
+        reader_with(b"", body_left=10),
+        reader_with(b"12345", body_left=10),
+        reader_with(b"1234567890", body_left=10),  # gunicorn would throw it away
+        reader_with(b"", held=b"the rest of a line"),
+        io.BytesIO(b"1234567890"),  # of whom nobody knows
+    ]
+    for given in unread:
+        assert lent_descriptor({**environ, "wsgi.input": given}) is None
+    assert len(named.messages) == 1
+    assert "the body of the request was not read to its end" in named.messages[0]
+    assert lent_descriptor({**environ, "wsgi.input": reader_with(b"")}) == server.fileno()
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_gunicorn_tells_when_a_body_was_read(connected: Any, chunked: bool) -> None:
+    body = pytest.importorskip("gunicorn.http.body")
+    unreader = pytest.importorskip("gunicorn.http.unreader").IterUnreader([b"3\r\nabc\r\n0\r\n\r\n"])
+    request = SimpleNamespace(trailers=[], limit_request_field_size=8190, max_buffer_headers=8190)
+    if chunked:
+        given = body.Body(body.ChunkedReader(request, unreader))
+        announced = {"HTTP_TRANSFER_ENCODING": "chunked"}
+    else:
+        given = body.Body(body.LengthReader(unreader, 16))
+        announced = {"CONTENT_LENGTH": "16"}
+    server, _ = connected
+    environ = {"gunicorn.socket": server, "wsgi.input": given, "wsgi.input_terminated": True, **announced}
     assert lent_descriptor(environ) is None
+    given.read(1)
+    assert lent_descriptor(environ) is None
+    given.read()
+    assert lent_descriptor(environ) == server.fileno()
+
+
+def test_a_werkzeug_request_tells_what_it_has_read_from_a_server_that_does_not_count(connected: Any) -> None:
+    wrappers = pytest.importorskip("werkzeug.wrappers")
+    server, _ = connected
+    environ = {
+        "werkzeug.socket": server,
+        "REQUEST_METHOD": "POST",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": "7",
+        "wsgi.input": io.BytesIO(b'{"a":1}GET /'),
+    }
+    assert lent_descriptor(environ) is None
+    request = wrappers.Request(environ)
+    assert lent_descriptor(environ) is None
+    request.stream.read(3)
+    assert lent_descriptor(environ) is None
+    request.stream.read()
+    assert lent_descriptor(environ) == server.fileno()
 
 
 class Wrapped(socket.socket):
