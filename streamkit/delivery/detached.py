@@ -350,7 +350,7 @@ class DetachedConnection(Tally):
             if self.outflow is not None:
                 self.outflow.stream.end("failed")
             self._abort()
-        except Exception:
+        except BaseException:
             log.exception("closing a detached connection failed")
 
     def drop(self) -> None:
@@ -376,11 +376,11 @@ class DetachedConnection(Tally):
         stream.end("client_gone")  # unless it has an outcome
         try:
             outflow.chunks.abandon()
-        except Exception:
+        except BaseException:
             log.exception("stream %s: closing its source failed", stream.id)
         try:
             stream.leave(elsewhere=run_elsewhere)
-        except Exception:
+        except BaseException:
             log.exception("stream %s: its end failed", stream.id)
 
 

@@ -136,7 +136,7 @@ class EventLoop:
         while selector is self._selector:
             try:
                 self._turn(selector)
-            except Exception:  # not of one connection: those are caught where they are called
+            except BaseException:  # not of one connection: those are caught where they are called
                 log.exception("the event loop failed, and goes on")
                 time.sleep(0.1)  # whatever it is, it must not spin
 
@@ -167,7 +167,7 @@ class EventLoop:
                 connection = waiting.popleft()
                 try:
                     connection.advance(now)
-                except Exception:
+                except BaseException:
                     _failed(connection)
         timers = self._timers
         if timers and timers[0][0] <= monotonic():
@@ -248,7 +248,7 @@ class EventLoop:
 def _call(connection: DetachedConnection, method: Callable[[], object]) -> None:
     try:
         method()
-    except Exception:
+    except BaseException:  # SystemExit, CancelledError: whatever a source raises, the thread serves on
         _failed(connection)
 
 

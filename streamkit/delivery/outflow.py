@@ -235,7 +235,7 @@ class Outflow:
         if error is None:
             try:
                 words = self.framing.finish()
-            except Exception as caught:
+            except BaseException as caught:
                 error = caught
         if error is None and self.content_length not in (None, self.stream.bytes + len(words)):
             error = self._wrong_length(self.stream.bytes)

@@ -243,7 +243,7 @@ class Stream:
         for cancel in cancels:
             try:
                 cancel()
-            except Exception:
+            except BaseException:  # the caller may be the event loop, which serves on
                 log.exception("stream %s: cancelling its source failed", self.id)
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import selectors
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextvars import copy_context
@@ -452,6 +453,35 @@ class BrokenClose(ByHand):
         raise RuntimeError("a source with a bug")
 
 
+class Exiting(ByHand):
+    """Calls `sys.exit()` in one of its methods, as a library may that was not written for threads."""
+
+    def __init__(self, *items: object, method: str) -> None:
+        super().__init__(*items)
+        self.method = method
+
+    def take(self) -> Any:
+        self._exit("take")
+        return super().take()
+
+    def cancel(self) -> None:
+        self._exit("cancel")
+        super().cancel()
+
+    def close(self) -> None:
+        self._exit("close")
+        super().close()
+
+    def _exit(self, method: str) -> None:
+        if method == self.method and self.takes:
+            sys.exit(3)
+
+
+class ExitingWords(Words):
+    def failed(self, error: BaseException) -> bytes:
+        sys.exit(3)
+
+
 def test_a_callback_that_raises_ends_one_connection_only(
     loop: ByHandLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -491,6 +521,23 @@ def test_a_source_whose_close_raises(loop: ByHandLoop) -> None:
     assert client.stream.outcome == "client_gone"
     assert len(loop) == 0
     eventually(lambda: client.ended)
+
+
+@pytest.mark.parametrize("method", ["take", "cancel", "close", "failed"])
+def test_an_exit_of_one_source_does_not_end_the_thread_of_all(method: str) -> None:
+    framing = ExitingWords() if method == "failed" else Words()
+    good, bad = Client(event_loop), Client(event_loop, source=Exiting("a", method=method), framing=framing)
+    bad.read_until(b"a \r\n")
+    if method in ("take", "failed"):
+        bad.source.end(RuntimeError("gone"))
+        eventually(lambda: bad.stream.outcome == "failed")
+    else:
+        bad.socket.close()
+        eventually(lambda: bad.stream.outcome == "client_gone")
+    eventually(lambda: bad.ended)
+    eventually(lambda: len(event_loop) == 1)
+    good.source.push("still here")
+    good.read_until(b"still here \r\n")
 
 
 def test_a_socket_that_cannot_be_watched(loop: ByHandLoop, monkeypatch: pytest.MonkeyPatch) -> None:
