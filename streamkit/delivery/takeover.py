@@ -29,6 +29,12 @@ OPENING_BYTES: Final = 16 * 1024
 """The longest opening piece. Head and piece must fit into the pair's buffer (208 KiB on Linux, 8 KiB on macOS), since
 nobody reads while the server writes."""
 
+UNSENT_BYTES: Final = 128 * 1024
+"""What may wait in the kernel beyond what is on its way to the client (TCP_NOTSENT_LOWAT, tcp(7)); there is room again
+when half of it is sent. Without that it is when a third of the send buffer is free, which grows to megabytes: a client
+that reads steadily, but slowly, would look as if it had stopped, and hold that memory. Threads of a server do not need
+it: they wait for room before each write, not after they have filled the buffer."""
+
 _READ_BYTES: Final = 1 << 20
 
 log: Final = logging.getLogger("streamkit")
@@ -93,6 +99,8 @@ class Takeover:
         connection.setblocking(False)
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         return connection
 
     def restore(self, send: Callable[[bytes], object]) -> None:

@@ -123,6 +123,25 @@ def test_a_client_that_never_reads_is_closed(
             sock.close()
 
 
+def test_a_client_that_reads_slowly_but_steadily_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Much less than the kernel's send buffer within the limit, but something all the time."""
+    pytest.importorskip("gunicorn")
+    monkeypatch.setenv("WRITE_SECONDS", "2")
+    with running("gunicorn-gthread", tmp_path) as server, socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        slow.settimeout(10)
+        slow.connect(("127.0.0.1", server.port))
+        slow.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        until = time.monotonic() + 6
+        while time.monotonic() < until:
+            piece = slow.recv(8192)
+            assert piece
+            time.sleep(len(piece) / 100_000)
+        assert server.state()["outcomes"] == []
+
+
 def test_a_file_waits_for_a_slow_client_and_not_for_one_that_never_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
