@@ -273,7 +273,9 @@ class Body:
         elif error is not None and outflow.framing.resets:
             self.connection.reset()
         self.close()
-        raise error or StopIteration
+        if error is not None:
+            raise error
+        raise StopIteration
 
     def close(self) -> None:
         """End the stream if it has not ended, close the producer, take leave. Raises the first error of these.
@@ -325,7 +327,7 @@ class Body:
             try:
                 callback()
             except BaseException as error:  # all run, then the first error is raised
-                first = first or error
+                first = error if first is None else first
         if first is not None:
             raise first
 

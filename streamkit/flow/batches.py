@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from time import monotonic, sleep, thread_time
 from typing import Final
 
-from streamkit.flow.chunks import Chunks
+from streamkit.flow.chunks import Chunks, failure
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.framing import Frame
 from streamkit.flow.turns import WORTH_SLEEPING, turns
@@ -100,12 +100,12 @@ class Batches(Chunks[Frame]):
                 extra += 1
                 self.finished = True
         except BaseException as error:
-            self.finished, self.error = True, error
+            self.finished, self.error = True, failure(error)
         self._stream.produced += len(frames) - extra
         try:
             return framing.join(frames)
         except BaseException as error:
-            self.finished, self.error = True, self.error or error
+            self.finished, self.error = True, failure(error) if self.error is None else self.error
             return b""
 
     def close(self) -> None:

@@ -12,6 +12,15 @@ from streamkit.flow.producer import Producer
 from streamkit.flow.stream import Stream
 
 
+def failure(error: BaseException) -> BaseException:
+    """`error` as a stream may raise it: through an iterator StopIteration would be a clean end (PEP 479)."""
+    if not isinstance(error, StopIteration):
+        return error
+    wrapped = RuntimeError("the producer raised StopIteration")
+    wrapped.__cause__ = error
+    return wrapped
+
+
 class Chunks(ABC, Generic[Frame]):
     """The chunks of one stream, for the thread that sends them.
 

@@ -20,7 +20,7 @@ from time import monotonic, sleep, thread_time
 from typing import Final
 
 from streamkit.errors import ClientDisconnected
-from streamkit.flow.chunks import Chunks
+from streamkit.flow.chunks import Chunks, failure
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.framing import Frame, Framing
 from streamkit.flow.producer import Producer
@@ -211,20 +211,20 @@ class Pump(Chunks[Frame]):
         try:
             context.run(self._produce)
         except BaseException as caught:
-            error = caught
+            error = failure(caught)
         finally:
             try:
                 context.run(self._producer.close)
             except BaseException as caught:
-                error = error or caught
+                error = failure(caught) if error is None else error
         if error is None and not self._stopped:
             try:
                 self._put_aside(self._framing.tail())
             except BaseException as caught:
-                error = caught
+                error = failure(caught)
         if self._stopped and error is not None and not isinstance(error, ClientDisconnected):
             # Nobody is left to be told: the sending thread may have gone already.
-            self._stream.error = self._stream.error or error
+            self._stream.error = error if self._stream.error is None else self._stream.error
         turns.leave(self)
         with self._lock:
             self.error = error

@@ -14,7 +14,7 @@ from contextvars import Context
 from time import monotonic
 from typing import Any
 
-from streamkit.flow.chunks import Chunks
+from streamkit.flow.chunks import Chunks, failure
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.framing import Frame, Framing
 from streamkit.flow.pushed import PushedSource
@@ -89,17 +89,16 @@ class PushedChunks(Chunks[Frame]):
                 if not self._wait(until):
                     return b""
                 self._woken.clear()
-        items = source.take()
-        if (
-            len(items) == 1 and not source.finished
-        ):  # the very object, so that what goes to thousands is framed once
-            item = items[0]
-            if item is not FLUSH:
-                frame = self._framing.encode(item)
-                if isinstance(frame, bytes):
-                    self._stream.produced += 1
-                    return frame
+        try:
+            items = source.take()
+        except BaseException as error:
+            self.fail(error)
+            return b""
         return self.chunk_of(items)
+
+    def fail(self, error: BaseException) -> None:
+        """The source raised `error` where it was asked for items: that is its end."""
+        self.finished, self.error, self._special = True, failure(error), True
 
     def chunk_of(self, items: Sequence[object]) -> bytes:
         """Frame what was just taken from the source, and see whether that was its last."""
@@ -115,11 +114,12 @@ class PushedChunks(Chunks[Frame]):
             finally:
                 self._stream.produced += len(frames)
             if source.finished:
-                self.finished, self.error, self._special = True, source.error, True
+                self.finished, self._special = True, True
+                self.error = None if source.error is None else failure(source.error)
                 if self.error is None and self._stream.outcome is None:
                     frames.append(self._framing.tail())
         except BaseException as error:  # what came before it is sent all the same
-            self.finished, self.error, self._special = True, error, True
+            self.fail(error)
         return self._framing.join(frames) if frames else b""
 
     def notify(self, wake: Callable[[], object]) -> None:

@@ -288,7 +288,7 @@ class Stream:
             except BaseException as error:  # every callback runs, then the first error is raised
                 if first is not None:
                     log.exception("stream %s: a further callback failed", self.id)
-                first = first or error
+                first = error if first is None else first
         streams._remove(self)
         self._write_last_line()
         if first is not None:

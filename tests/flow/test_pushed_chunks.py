@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
@@ -9,6 +10,7 @@ from time import monotonic
 
 import pytest
 
+from streamkit.flow.compressed import CompressedFraming
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.stream import Stream
@@ -170,6 +172,29 @@ def test_a_frame_that_is_alone_is_passed_on_as_the_very_object() -> None:
     chunks, _ = chunks_of(ByHand(frame))
     chunks.take(0.0)
     assert chunks.take(0.0) is frame
+
+
+def test_a_frame_that_is_alone_is_compressed_too() -> None:
+    source = ByHand("one", "two", step=1)
+    source.ended = True
+    context = copy_context()
+    framing: CompressedFraming[bytes] = CompressedFraming(Words(), "gzip")
+    chunks = PushedChunks(source, framing, Stream("test", {}, context), context)
+    chunks.start()
+    assert gzip.decompress(everything(chunks) + framing.finish()) == b"<one two >"
+
+
+@pytest.mark.parametrize("where", ["take", "error"])
+def test_stop_iteration_of_a_source_is_a_failure_and_no_end(where: str) -> None:
+    class Stopping(ByHand):
+        def take(self) -> list[object]:
+            raise StopIteration
+
+    source = Stopping("a") if where == "take" else ByHand("a")
+    source.ended, source.failure = True, StopIteration()
+    chunks, _ = chunks_of(source)
+    everything(chunks)
+    assert isinstance(chunks.error, RuntimeError)
 
 
 def test_a_stream_that_is_told_to_stop_cancels_its_source_and_has_no_tail() -> None:

@@ -236,6 +236,51 @@ def test_a_failure_later_never_ends_cleanly(kind: type[Any], caplog: pytest.LogC
     assert "LookupError: secret" in caplog.text
 
 
+class Falsy(Exception):
+    """As collections of errors are that have a length."""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+def raising(error: type[Exception], after: int) -> Callable[[Any], None]:
+    """A writer; a generator would turn StopIteration into a RuntimeError by itself (PEP 479)."""
+
+    def write(out: Any) -> None:
+        for _ in range(after):
+            out.write(b"x")
+            out.flush()
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize("error", [StopIteration, Falsy])
+def test_a_failure_that_looks_like_an_end_is_none(error: type[Exception]) -> None:
+    response = StreamingResponse.from_writer(raising(error, 2))
+    answer = Answer(response)
+    assert answer.body == b"xx"
+    assert isinstance(answer.error, (RuntimeError, Falsy))
+    assert response.record is not None
+    assert response.record.outcome == "failed"
+
+
+@pytest.mark.parametrize("delivery", ["auto", "threaded"])
+@pytest.mark.parametrize("error", [StopIteration, Falsy])
+def test_a_failure_that_looks_like_an_end_is_raised_before_the_first_byte(
+    error: type[Exception], delivery: Any
+) -> None:
+    def fail() -> Any:
+        raise error
+
+    for make in (
+        lambda: StreamingResponse.from_writer(raising(error, 0)),
+        lambda: CSVResponse(fail, delivery=delivery),
+    ):
+        with pytest.raises((RuntimeError, Falsy)):
+            Answer(make())
+
+
 def test_a_broken_array_never_parses() -> None:
     def items() -> Iterator[object]:
         yield {"a": 1}
