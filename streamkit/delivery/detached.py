@@ -3,7 +3,8 @@
 Law of this file
 - Everything runs on the event loop's thread but `wake`, which any thread may call and which never blocks.
 - At most one piece is unsent (`_unsent`). While it is, nothing is taken from the stream, so a client that does not read
-  holds back its producer and nobody else. No progress for `WRITE_SECONDS` ends the stream as `too_slow`.
+  holds back its producer and nobody else. No progress for `WRITE_SECONDS` ends the stream as `too_slow`; one that is
+  told to stop meanwhile waits `LEAVE_SECONDS` for the piece and its last words, or not at all where it is reset anyhow.
 - What the client sends is thrown away: the answer said `Connection: close`. Its end of file is its leaving.
 - The stream is released (record, callbacks, limiter) when its last byte is with the kernel; the socket may linger after
   that, so that the last bytes are not lost to a reset (RFC 9112 section 9.6).
@@ -30,6 +31,9 @@ from streamkit.flow.stream import Tally
 from streamkit.flow.stream_threads import stream_threads
 
 LINGER_SECONDS: Final = 2.0  # gunicorn lingers 2 s, nginx 5 s between reads
+LEAVE_SECONDS: Final = 0.5
+"""What a client has to take what was sent to it when its stream is told to stop: a part of a drain's one second."""
+TOLD_TO_STOP: Final = ("drained", "expired")
 TURN_PIECES: Final = 4  # sent in one turn of a connection; then others have theirs
 MOST_UNREAD_BYTES: Final = 1 << 20
 """What is read and thrown away of a client that goes on sending (a large body that the application did not want). Then
@@ -83,6 +87,7 @@ class DetachedConnection(Tally):
         "_chunks",
         "_closed",
         "_ended",
+        "_leaves_at",
         "_loop",
         "_opening",
         "_received",
@@ -116,6 +121,7 @@ class DetachedConnection(Tally):
         self._received = 0
         self.deaf = False  # what the client sends is not looked at any more
         self._woken = False
+        self._leaves_at = FOREVER  # when a client that was told of the end has had its time
         self.deadline = FOREVER  # when something has to be done, by the loop's clock
         self.scheduled = FOREVER  # when the loop will look, at the latest
 
@@ -153,7 +159,14 @@ class DetachedConnection(Tally):
         self._woken = False
         source = self._source
         if source is not None:
-            items = source.take()
+            try:
+                items = source.take()
+            except BaseException as error:
+                self._source = None
+                assert self._chunks is not None
+                self._chunks.fail(error)
+                self._advance(now)
+                return
             loop = self._loop
             if (
                 len(items) == 1
@@ -179,8 +192,8 @@ class DetachedConnection(Tally):
         elif self.outflow is not None:
             if not self._unsent:
                 self._advance(now)
-            elif self.outflow.stream.outcome in NOBODY_READS:
-                self._abort()
+            else:
+                self._look_at_end(self.outflow)
 
     def _advance(self, now: float, chunk: bytes = b"") -> None:
         """Send `chunk`, if it was taken already, and what comes after it."""
@@ -250,9 +263,27 @@ class DetachedConnection(Tally):
 
     def _hold(self) -> None:
         """Wait until there is room, for a time."""
+        outflow = self.outflow
+        assert outflow is not None
         self._loop.watch(self, writing=True)
-        self.deadline = monotonic() + WRITE_SECONDS
+        now, outcome = monotonic(), outflow.stream.outcome
+        if outcome in TOLD_TO_STOP:
+            if self._leaves_at == FOREVER:
+                self._leaves_at = now + LEAVE_SECONDS
+            self.deadline = self._leaves_at
+        else:
+            self.deadline = now + WRITE_SECONDS
+            if outcome is None:
+                self.deadline = min(self.deadline, outflow.expires_at)
         self._loop.schedule(self, self.deadline)
+
+    def _look_at_end(self, outflow: Outflow) -> None:
+        """See whether the stream was told to stop while its client has yet to take what was sent."""
+        outcome = outflow.stream.outcome
+        if outcome in NOBODY_READS or (outcome in TOLD_TO_STOP and outflow.framing.resets):
+            self._abort()
+        elif outcome in TOLD_TO_STOP:
+            self._hold()
 
     def on_writable(self) -> None:
         """There is room: send on."""
@@ -292,8 +323,12 @@ class DetachedConnection(Tally):
         if outflow is None:
             self._close()  # it has lingered long enough
         elif self._unsent:
-            outflow.stream.end("too_slow")
-            self._abort()
+            if outflow.stream.outcome is None and monotonic() >= outflow.expires_at:
+                outflow.stream.end("expired")
+                self._look_at_end(outflow)
+            else:
+                outflow.stream.end("too_slow")
+                self._abort()
         else:
             if self.last_write is not None:
                 outflow.put_off_heartbeat(self.last_write)

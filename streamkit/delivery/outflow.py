@@ -6,6 +6,7 @@ never does. A stream may go from the first to the second once; there is one driv
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import dataclass
 from time import monotonic
@@ -23,6 +24,8 @@ PIECE_BYTES: Final = 256 * 1024  # larger chunks go out in pieces: a write deadl
 FOREVER: Final = float("inf")
 Piece = bytes | FileSpan
 NOBODY_READS: Final = ("client_gone", "too_slow")  # outcomes after which not a byte is sent
+
+log: Final = logging.getLogger("streamkit")
 
 
 @dataclass(frozen=True)
@@ -122,15 +125,14 @@ class Outflow:
 
         Whoever sends a piece calls `sent` with its length.
         """
+        if self._expires_at < FOREVER and monotonic() >= self._expires_at:
+            self.stream.end("expired")
         if self._special or self.stream.outcome is not None:
             if self.over:
                 return None
             piece = self._step_specially()
             if piece is not None or self.over:
                 return piece
-        if self._expires_at < FOREVER and monotonic() >= self._expires_at:
-            self.stream.end("expired")
-            return self._end_early()
         try:
             chunk = self.chunks.take(until)
         except BaseException as error:
@@ -151,13 +153,24 @@ class Outflow:
         """What comes before the next chunk: an end, a wait, the rest of the last one. None if nothing does."""
         outcome = self.stream.outcome
         if self._not_before and outcome is None:
-            if monotonic() < min(self._not_before, self._expires_at):
+            if monotonic() < self._not_before:
                 return b""
             self._not_before = 0.0
-        if self._rest and outcome not in NOBODY_READS:  # a record that was begun is sent whole
-            return self._piece()
+        if self._rest and (outcome is None or self._finishes_records):
+            try:
+                return self._piece()
+            except QuotaExceeded as error:
+                self.stream.end("expired")
+                return self._last_words(b"", error)  # words behind half a record would be read as part of it
+        self._rest = memoryview(b"")
         self._special = False
         return None if outcome is None else self._end_early()
+
+    @property
+    def _finishes_records(self) -> bool:
+        """Whether a record that was begun is sent whole though the stream ends: last words come after it. A body that
+        is reset is broken anyhow, and may be long."""
+        return self.stream.outcome not in NOBODY_READS and not self.framing.resets
 
     @property
     def steady(self) -> bool:
@@ -198,23 +211,23 @@ class Outflow:
             return self._fail(self._wrong_length(total))
         self._rest = chunk if isinstance(chunk, FileSpan) else memoryview(chunk)
         self._special = True
-        return self._piece()
+        try:
+            return self._piece()
+        except QuotaExceeded as error:
+            self._rest = memoryview(b"")
+            stream.end("expired")
+            return self._end_early(error)
 
-    def _piece(self) -> Piece | None:
-        """The beginning of the rest, if it may go out now."""
+    def _piece(self) -> Piece:
+        """The beginning of the rest, if it may go out now. Raises QuotaExceeded."""
         part = self._rest[: self.piece_bytes]
         piece = part if isinstance(part, FileSpan) else bytes(part)
         allowance = self._limits.allowance
         if allowance is not None and not self._booked:
             now = monotonic()
-            try:
-                delay = allowance.delay(len(piece), now)
-            except QuotaExceeded as error:
-                self._rest = memoryview(b"")
-                self.stream.end("expired")
-                return self._end_early(error)
+            delay = allowance.delay(len(piece), now)
             self._booked = True
-            if delay > 0:
+            if delay > 0 and self.stream.outcome is None:
                 self._not_before = now + delay
                 return b""
         self._booked = False
@@ -268,13 +281,22 @@ class Outflow:
         outcome = self.stream.outcome
         if outcome in NOBODY_READS:
             return self._last_words(b"", None)
+        # What was produced is sent, except over a quota, and before the words: a compressor takes both in their order.
+        queued = b"" if reason is not None or self.framing.resets else self._queued()
         words = self.framing.paused()
         if words is not None:
-            # What was produced is sent, except over a quota; told to stop, `take` does not wait.
-            queued = self.chunks.take(0) if reason is None else b""
             return self._last_words(queued + words, None)
         reason = reason or StreamExpired(f"the stream was {outcome} before it was complete")
-        return self._last_words(self.framing.failed(reason), reason)
+        return self._last_words(queued + self.framing.failed(reason), reason)
+
+    def _queued(self) -> bytes:
+        """What is there already; told to stop, `take` does not wait."""
+        try:
+            queued: bytes = self.chunks.take(0)
+        except BaseException:
+            log.exception("stream %s: what it had left could not be sent", self.stream.id)
+            return b""
+        return queued
 
     def _last_words(self, words: bytes, error: BaseException | None) -> bytes | None:
         self.over, self.error, self._special = True, error, True

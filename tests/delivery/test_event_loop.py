@@ -364,6 +364,53 @@ def test_a_client_that_reads_slowly_but_does_read_gets_all(loop: ByHandLoop) -> 
     assert client.stream.outcome == "completed"
 
 
+def held_up(loop: ByHandLoop, framing: Words, limits: Limits | None = None) -> Client:
+    """A client that has yet to take most of what was sent to it."""
+    client = Client(loop, framing=framing, limits=limits)
+    loop.turn()
+    client.source.push(b"x" * 100_000)
+    loop.turn()
+    (connection,) = loop._connections.values()
+    assert connection._unsent
+    return client
+
+
+@pytest.mark.parametrize("outcome", ["drained", "expired"])
+def test_a_client_that_has_yet_to_take_a_piece_has_a_moment_when_its_stream_is_to_end(
+    loop: ByHandLoop, outcome: str
+) -> None:
+    """A drain has one second, and so has the end of `max_duration` to look like one."""
+    limits = Limits(max_duration=10)
+    slow, good = held_up(loop, Words(), limits), Client(loop, limits=limits)
+    loop.turn()
+    if outcome == "drained":
+        streams.drain()
+    loop.turn(0.0 if outcome == "drained" else 10.1)
+    assert slow.stream.outcome == good.stream.outcome == outcome
+    assert good.read().endswith(b"...\r\n0\r\n\r\n|")
+    assert slow.stream.state == "ending"
+    loop.turn(detached.LEAVE_SECONDS + 0.01)
+    assert slow.stream.state == "ended"
+    assert slow.stream.outcome == outcome
+    assert not slow.read().endswith(b"0\r\n\r\n|")
+
+
+def test_a_client_that_uses_its_moment_gets_the_last_words(loop: ByHandLoop) -> None:
+    client = held_up(loop, Words())
+    client.stream.end("drained")
+    assert read_slowly(loop, client).endswith(b"x\r\n" + chunk(b"...") + b"0\r\n\r\n|")
+
+
+def test_a_body_that_is_reset_anyhow_is_not_waited_for(loop: ByHandLoop) -> None:
+    framing = Words(pause=None)
+    framing.resets = True
+    client = held_up(loop, framing)
+    client.stream.end("drained")
+    loop.turn()
+    assert len(loop) == 0
+    assert client.stream.outcome == "drained"
+
+
 def test_an_opening_that_finds_no_room_is_sent_later(loop: ByHandLoop) -> None:
     """A client on a kept connection that has not read its last answer yet."""
     client = Client(loop, "a", fill=True)
@@ -473,7 +520,7 @@ class Exiting(ByHand):
         super().close()
 
     def _exit(self, method: str) -> None:
-        if method == self.method and self.takes:
+        if method == self.method and (method != "take" or self.ended):
             sys.exit(3)
 
 
@@ -498,6 +545,23 @@ def test_a_callback_that_raises_ends_one_connection_only(
     assert good.read() == OPENING + chunk(b"~")
     assert len(loop) == 1
     eventually(lambda: bad.ended)
+
+
+def test_a_source_that_raises_in_take_fails_its_stream_with_its_last_words(loop: ByHandLoop) -> None:
+    class Broken(ByHand):
+        def take(self) -> Any:
+            if "b" in self.items:
+                raise OSError("the broker is gone")
+            return super().take()
+
+    client = Client(loop, source=Broken("a"))
+    loop.turn()
+    (connection,) = loop._connections.values()
+    assert connection._source is not None  # the short path of steady streams
+    client.source.push("b")
+    loop.turn()
+    assert client.read() == OPENING + chunk(b"a ") + chunk(b"!") + b"|"
+    assert isinstance(client.stream.error, OSError)
 
 
 def test_last_words_that_raise(loop: ByHandLoop) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from contextvars import copy_context
 from time import monotonic
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from streamkit.delivery import outflow as outflow_module
 from streamkit.delivery.outflow import PIECE_BYTES, Limits, Outflow
 from streamkit.errors import QuotaExceeded, StreamExpired, SubscriberTooSlow
+from streamkit.flow.compressed import CompressedFraming
 from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.rate import Allowance, Quota, Rate
 from streamkit.flow.stream import Stream
@@ -115,6 +118,81 @@ def test_drained_sends_what_was_begun_and_what_is_there_and_pauses() -> None:
     assert first is not None
     assert first + b"".join(rest) in (b"a" * PIECE_BYTES + b" b ...", b"a" * PIECE_BYTES + b" ...")
     assert (outflow.over, outflow.error, outflow.stream.outcome) == (True, None, "drained")
+
+
+@pytest.mark.parametrize("outcome", ["drained", "expired"])
+@pytest.mark.parametrize("resets", [True, False])
+def test_the_rest_of_a_record_is_sent_only_where_words_follow(
+    outcome: str, resets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is reset is broken anyhow, and its rest may take for ever, as that of a file."""
+    framing = Words(pause=None if resets else b"...")
+    framing.resets = resets
+    block = b"a" * PIECE_BYTES * 3
+    outflow = outflow_of(ByHand(block), Limits(max_duration=100), framing=framing)
+    assert outflow.step(0.0) == b"<"
+    assert outflow.step(0.0) == block[:PIECE_BYTES]
+    if outcome == "drained":
+        outflow.stream.end("drained")
+    at(outflow, monkeypatch, 101)
+    rest = pieces(outflow)
+    assert outflow.over
+    assert outflow.stream.outcome == outcome
+    if resets:
+        assert rest == [b"!"]
+        assert isinstance(outflow.error, StreamExpired)
+    else:
+        assert b"".join(rest) == block[PIECE_BYTES:] + b"..."
+        assert outflow.error is None
+
+
+def test_a_limited_record_that_is_to_end_waits_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    outflow = outflow_of(ByHand(b"x" * 100_000), Limits(allowance=Allowance(Rate(1024))))
+    sent = b"".join(pieces(outflow))
+    outflow.stream.end("drained")
+    while not outflow.over:
+        sent += b"".join(pieces(outflow))
+    assert sent == b"<" + b"x" * 100_000 + b"..."
+
+
+def test_a_quota_that_is_passed_within_a_record_leaves_it_without_an_end() -> None:
+    """Words behind half an event would be read as its data."""
+    quota = Quota(PIECE_BYTES + 10, per=60)
+    outflow = outflow_of(ByHand(b"x" * PIECE_BYTES * 2), Limits(allowance=Allowance(quota)))
+    assert pieces(outflow) == [b"<", b"x" * PIECE_BYTES]
+    assert (outflow.over, outflow.stream.outcome) == (True, "expired")
+    assert isinstance(outflow.error, QuotaExceeded)
+
+
+def test_a_compressed_stream_that_is_drained_can_be_read_to_its_last_word() -> None:
+    framing: CompressedFraming[bytes] = CompressedFraming(Words(), "gzip")
+    outflow = outflow_of(ByHand("a", "b", step=1), framing=framing)
+    sent = pieces(outflow)
+    outflow.chunks.source.push("c", "d")  # type: ignore[attr-defined]
+    outflow.stream.end("drained")
+    sent += pieces(outflow)
+    assert zlib.decompressobj(31).decompress(b"".join(sent)).startswith(b"<a b c ")
+    assert zlib.decompressobj(31).decompress(b"".join(sent)).endswith(b"...")
+
+
+def test_what_is_left_and_cannot_be_sent_does_not_keep_a_client_from_coming_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Halves(Words):
+        """Joins nothing any more, like text with half a character."""
+
+        def join(self, frames: Sequence[bytes]) -> bytes:
+            if b"b " in frames:
+                raise ValueError("half a character")
+            return super().join(frames)
+
+    outflow = outflow_of(ByHand("a"), framing=Halves())
+    sent = pieces(outflow)
+    outflow.chunks.source.push("b")  # type: ignore[attr-defined]
+    outflow.stream.end("drained")
+    assert sent + pieces(outflow) == [b"<", b"a ", b"..."]
+    assert outflow.error is None
+    assert "half a character" in caplog.text
 
 
 def test_drained_rows_are_not_complete() -> None:
