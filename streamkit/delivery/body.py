@@ -79,6 +79,9 @@ class Body:
         self._captured = b""  # the piece that was written while the descriptor was captured
         self._writing = False  # the server has a piece of ours in hand
         self._closed = False
+        self._late_failure: BaseException | None = (
+            None  # of closing a complete body, for whoever calls `close`
+        )
         self._handed_over: Literal["", "server", "loop"] = ""
 
     def call_on_close(self, callback: Callable[[], object]) -> None:
@@ -272,9 +275,15 @@ class Body:
             self.connection.hang_up()
         elif error is not None and outflow.framing.resets:
             self.connection.reset()
-        self.close()
         if error is not None:
+            self.close()
             raise error
+        try:
+            self.close()
+        except (
+            BaseException
+        ):  # the body is whole, and a callback that fails must not keep the server from ending it
+            log.exception("stream %s: a callback failed", outflow.stream.id)
         raise StopIteration
 
     def close(self) -> None:

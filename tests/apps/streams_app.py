@@ -47,6 +47,10 @@ def ended(stream: Any) -> None:
     outcomes.append(f"{stream.kind}:{stream.outcome}")
 
 
+def broken(stream: Any) -> None:
+    raise RuntimeError("a callback with a bug")
+
+
 def failing_after(count: int, item: Any) -> Iterator[Any]:
     for _ in range(count):
         yield item
@@ -97,6 +101,7 @@ ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/beating": lambda _: EventSourceResponse(closing("beating", quiet_until_cancelled()), heartbeat=0.05),
     "/events-fail": lambda _: EventSourceResponse(failing_after(2, "x"), on_close=ended),
     "/csv": lambda _: CSVResponse(closing("csv", ([n, f"name {n}", n / 4] for n in range(5000)))),
+    "/csv-callback": lambda _: CSVResponse(closing("csv", [["a", "b"]]), on_close=broken),
     "/csv-fail": lambda _: CSVResponse(failing_after(5000, ["a", "b"]), on_close=ended),
     "/csv-early": lambda _: CSVResponse(failing_after(0, None)),
     "/ndjson": lambda _: NDJSONResponse({"n": n} for n in range(5000)),

@@ -236,6 +236,19 @@ def test_a_failure_later_never_ends_cleanly(kind: type[Any], caplog: pytest.LogC
     assert "LookupError: secret" in caplog.text
 
 
+def test_a_callback_that_fails_does_not_take_the_end_of_a_complete_body(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a callback with a bug")
+
+    response = CSVResponse([["a", "b"]])
+    response.call_on_close(fail)
+    answer = Answer(response)
+    assert (answer.body, answer.error) == (b"a,b\r\n", None)
+    assert "a callback with a bug" in caplog.text
+
+
 class Falsy(Exception):
     """As collections of errors are that have a length."""
 

@@ -141,6 +141,11 @@ def test_rows_that_fail_never_look_complete(server: LiveServer, path: str) -> No
             server.get(path)
 
 
+def test_a_callback_that_fails_does_not_cut_a_complete_answer(server: LiveServer) -> None:
+    assert server.get("/csv-callback")[1] == b"a,b\r\n"
+    eventually(lambda: "a callback with a bug" in server.log())
+
+
 def test_expiry_ends_events_so_that_they_are_resumed(server: LiveServer) -> None:
     body = server.get("/expires")[1]
     assert body.startswith(b":\ndata: first\n\nretry: ")
