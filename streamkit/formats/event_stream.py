@@ -210,7 +210,7 @@ def encode_item(item: object) -> bytes:
     _refuse_none(item)
     if isinstance(item, (str, bytearray, memoryview)):
         return ServerSentEvent(item).encode()
-    item = _declared_event(item)
+    item = declared_event(item)
     if isinstance(item, ServerSentEvent):
         return item.encode()
     return f"data: {compact_json(item)}\n\n".encode()  # one line of ASCII
@@ -258,7 +258,7 @@ class EventStreamEncoder:
         retry = self._retry
         if retry is None:
             return encode_item(item)
-        item = _declared_event(item)
+        item = declared_event(item)
         if isinstance(item, bytes):
             block = _checked_block(item)
             if not _HAS_DATA.search(block):
@@ -306,7 +306,7 @@ def _encode_carefully(text: object, event: object, id: object, retry: object, co
     return ("\n".join(lines) + "\n").encode()
 
 
-def _declared_event(item: object) -> object:
+def declared_event(item: object) -> object:
     """The event that an instance of a declared event stands for (see `event_schema`); other items as they are."""
     convert = getattr(type(item), "__server_sent_event__", None)
     return item if convert is None else convert(item)

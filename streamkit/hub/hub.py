@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from streamkit.errors import Draining, HubClosed, StreamkitError, TooManyStreams
 from streamkit.flow.stream import streams
-from streamkit.formats.event_stream import ServerSentEvent
+from streamkit.formats.event_stream import ServerSentEvent, declared_event
 from streamkit.hub import lifetime
 from streamkit.hub.broker import RETAIN, Broker, Entry
 from streamkit.hub.open_broker import open_broker
@@ -122,16 +122,20 @@ class Hub:
 
     # -- publishing -------------------------------------------------------------------------------------------------
 
-    def publish(self, topic: str, data: object, *, event: str | None = None, id: str | None = None) -> str:
+    def publish(
+        self, topic: str, data: object, *, event: str | None = None, id: str | int | None = None
+    ) -> str:
         """Publish one event from anywhere (a view, a thread, a task, a script); return its id.
 
-        topic: 1 to 1024 bytes of printable text without `*`, `?` and `[`. data: `str` as it is, anything else but None
-        as compact JSON. event: its type. id: your own, printable, at most 128 characters, never used before; None: the
-        hub makes one.
+        topic: 1 to 1024 bytes of printable text without `*`, `?` and `[`. data: `str` as it is; a declared event under
+        its name; a ServerSentEvent with its data, and its event and id where none is given here (its retry and comment
+        are for one stream, not for the log); anything else but None as compact JSON. event: its type. id: your own,
+        printable, at most 128 characters, never used before; an int becomes text; None: the hub makes one.
 
         When this returns, the event is in the log, in an order that all subscribers share. Raises ValueError or
-        TypeError for what cannot be sent or is too large, DuplicateEvent, BrokerUnavailable (after a bounded time; it
-        may be tried again, with an own id safely), HubClosed.
+        TypeError for what cannot be sent or is too large (EventSchemaError, a ValueError, for a declared event that
+        does not fit its declaration), DuplicateEvent, BrokerUnavailable (after a bounded time; it may be tried again,
+        with an own id safely), HubClosed.
         """
         return self._append((self._entry(topic, data, event, id),))[0]
 
@@ -155,14 +159,21 @@ class Hub:
             self._reader.place()  # who subscribed in this process before hears it
         return self.broker.append(entries)
 
-    def _entry(self, topic: str, data: object, event: str | None = None, id: str | None = None) -> Entry:
+    def _entry(
+        self, topic: str, data: object, event: str | None = None, id: str | int | None = None
+    ) -> Entry:
         if self._warn_of_fork:
             self._warn()
         check_topic(topic)
+        data = declared_event(data)
+        if isinstance(data, ServerSentEvent):
+            event = data.event if event is None else event
+            id = (data.id or None) if id is None else id
+            data = data.data
         if data is None:
             raise TypeError('data cannot be None, which clients are never told; publish "null", "" or {}')
         if id is not None:
-            _check_id(id)
+            id = str(id) if id.__class__ is int else _check_id(id)
         sent = ServerSentEvent(data, event=event, id=id)
         size = len(sent.encode())
         if size > self._max_event_bytes:
@@ -212,9 +223,9 @@ class Hub:
         """Run a producer apart from any connection and publish its items; or attach, where one runs on this topic.
 
         producer: a function that returns an iterable or generator, or one itself; it runs on a stream thread, in a
-        copy of this context. Items: `str` and JSON values are data, of a ServerSentEvent its data and event count
-        (ids are the hub's), FLUSH means nothing. Where a run lives on the topic already, in any process, the producer
-        is not started (a generator is closed), and the handle is on the one that lives.
+        copy of this context. Items: `str`, JSON values and declared events as in `publish`, of a ServerSentEvent its
+        data and event count (ids are the hub's), FLUSH means nothing. Where a run lives on the topic already, in any
+        process, the producer is not started (a generator is closed), and the handle is on the one that lives.
 
         id: your own, at most 100 characters; then the run happens **once**: where the log holds its start or end, alive
         or over, the handle is on that one. So a view may just say `hub.run(...)` each time a client asks.
@@ -341,7 +352,7 @@ class Hub:
         )
 
 
-def _check_id(id: object, most: int = MAX_ID_CHARACTERS) -> None:
+def _check_id(id: object, most: int = MAX_ID_CHARACTERS) -> str:
     if not isinstance(id, str):
         raise TypeError(f"id must be str or None, not {type(id).__name__}")
     if not id.isprintable() or id != id.strip() or not 1 <= len(id) <= most:
@@ -349,3 +360,4 @@ def _check_id(id: object, most: int = MAX_ID_CHARACTERS) -> None:
             f"id {id[:40]!r} cannot be used: give 1 to {most} printable characters without white space at either end,"
             " or None"
         )
+    return id

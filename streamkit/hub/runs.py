@@ -48,6 +48,7 @@ class Runs:
         # the midst of it.
         self._lock = threading.RLock()
         self._producing: dict[str, Producing] = {}
+        self._buried_at = 0.0  # the last look for leases that have expired; the reader's thread's
         self._closing = False
 
     def run(self, topic: str, producer: object, id: str) -> Run:

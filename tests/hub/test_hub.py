@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamkit.errors import DuplicateEvent, HubClosed
+from streamkit.formats.event_schema import EventSchemaError, event
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.formats.last_event_id import UNKNOWN_CURSOR
 from streamkit.hub.gap import Gap
@@ -191,7 +192,7 @@ def test_bad_topics_and_patterns(hub: Hub) -> None:
         ({"data": "x", "id": "a\nb"}, ValueError, "printable"),
         ({"data": "x", "id": " a"}, ValueError, "white space"),
         ({"data": "x", "id": "x" * 129}, ValueError, "1 to 128"),
-        ({"data": "x", "id": 7}, TypeError, "int"),
+        ({"data": "x", "id": 7.5}, TypeError, "float"),
         ({"data": "x" * 1000}, ValueError, "at most 1000"),
     ],
 )
@@ -202,6 +203,36 @@ def test_what_cannot_be_published(
     with pytest.raises(error, match=words):
         hub.publish("t", **arguments)
     assert hub.broker.head() == 0
+
+
+@event("price")
+class Price:
+    symbol: str
+    value: float
+
+
+def test_events_that_know_their_name(hub: Hub) -> None:
+    viewer = Viewer(hub.subscribe("t"))
+    hub.publish("t", Price("A", 1.5))
+    hub.publish_many([("t", Price("B", 2.0)), ("t", Price("C", 3.0), "other")])
+    assert hub.publish("t", ServerSentEvent("text", event="word", id="7", retry=5, comment="gone")) == "7"
+    assert hub.publish("t", ServerSentEvent("text", event="word", id="7"), event="given", id=8) == "8"
+    hub.publish("t", ServerSentEvent("received", event="message", id=""))
+    assert [(event.event, event.data) for event in viewer.take(6)] == [
+        ("price", '{"symbol":"A","value":1.5}'),
+        ("price", '{"symbol":"B","value":2.0}'),
+        ("other", '{"symbol":"C","value":3.0}'),
+        ("word", "text"),
+        ("given", "text"),
+        ("message", "received"),
+    ]
+    assert [event.id for event in viewer.events[3:5]] == ["7", "8"]
+    with pytest.raises(EventSchemaError, match="value must be float"):
+        hub.publish("t", Price("A", "12.5"))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="None"):
+        hub.publish("t", ServerSentEvent(comment="no data"))
+    with pytest.raises(TypeError, match="id must be"):
+        hub.publish("t", "x", id=True)
 
 
 def test_bad_batches(hub: Hub) -> None:

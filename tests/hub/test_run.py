@@ -12,6 +12,7 @@ import pytest
 from streamkit.errors import TooManyStreams
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.stream_threads import stream_threads
+from streamkit.formats.event_schema import event
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub import run as runs
 from streamkit.hub.gap import Gap
@@ -92,6 +93,17 @@ def test_viewers_before_during_and_after(hub: Hub) -> None:
     resumed = run.events(last_event_id=during.events[1].id)
     assert shown(Viewer(resumed)) == body[2:]
     assert "own" not in [event.id for event in during.events]
+
+
+def test_a_run_that_yields_declared_events(hub: Hub) -> None:
+    @event("word")
+    class Word:
+        text: str
+
+    run = hub.run("t", lambda: [Word("one"), Word(2)])  # type: ignore[arg-type]
+    *words, last = Viewer(run.events()).end()
+    assert [(word.event, word.data) for word in words] == [("word", '{"text":"one"}')]
+    assert (last.event, last.json()["code"]) == ("error", "event_schema_error")
 
 
 def test_who_comes_back_with_the_last_id_gets_the_end(hub: Hub) -> None:
