@@ -282,6 +282,8 @@ def _is_function(items: object) -> bool:
 def _is_asynchronous(items: object) -> bool:
     if isinstance(items, Awaitable):
         return True
+    if inspect.iscoroutinefunction(getattr(items, "fetchmany", None)):
+        return True
     return isinstance(items, AsyncIterable) and not isinstance(items, Iterable)  # some offer both
 
 
@@ -354,5 +356,5 @@ def _name(thing: object) -> str:
 
 def _close(thing: object) -> None:
     close = getattr(thing, "close", None)
-    if callable(close) and not isinstance(thing, type):
+    if callable(close) and not isinstance(thing, type) and not inspect.iscoroutinefunction(close):
         close()

@@ -94,7 +94,7 @@ class PlainResponse:
             try:
                 callback()
             except BaseException as error:
-                first = first or error
+                first = error if first is None else first
         if first is not None:
             raise first
 
@@ -112,8 +112,8 @@ class PlainResponse:
             or self.status_code < 200
             or self.status_code in (204, 304)
         ):
-            return _Empty(self.close), self.status, headers
-        return self.response, self.status, headers
+            return _Closing((), self.close), self.status, headers
+        return _Closing(self.response, self.close), self.status, headers
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         body, status, headers = self.get_wsgi_response(environ)
@@ -121,14 +121,15 @@ class PlainResponse:
         return body
 
 
-class _Empty:
-    """A body without bytes whose end still closes the response."""
+class _Closing:
+    """A body whose end closes the response, whatever was put into the response's place for one."""
 
-    def __init__(self, close: Callable[[], None]) -> None:
+    def __init__(self, chunks: Iterable[bytes], close: Callable[[], None]) -> None:
+        self._chunks = chunks
         self.close = close
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(())
+        return iter(self._chunks)
 
 
 def _status_line(status: int | str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -308,3 +309,20 @@ def test_a_late_cursor_on_a_thread_of_its_own_has_its_header() -> None:
     with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
         answer = Answer(CSVResponse(lambda: connection.execute(SELECT.format(2)), delivery="detached"))
         assert answer.body == b"id,name\r\n1,row 1\r\n2,row 2\r\n"
+
+
+@pytest.mark.parametrize("kind", [CSVResponse, NDJSONResponse])
+@pytest.mark.filterwarnings("error")
+def test_an_asynchronous_cursor_is_refused_where_it_is_given(kind: type[Any]) -> None:
+    class AsynchronousCursor:
+        description = [("one",)]  # noqa: RUF012 - the attribute of PEP 249
+
+        async def fetchmany(self, size: int = 1, /) -> list[tuple[int]]:
+            return [(1,)] * size
+
+        async def close(self) -> None:
+            pass
+
+    with pytest.raises(TypeError, match="asynchronous code needs an event loop"):
+        kind(AsynchronousCursor())
+    gc.collect()
