@@ -167,7 +167,10 @@ class Broker(Protocol):
         ...
 
     def expired(self) -> list[tuple[str, str]]:
-        """The leases, each a (name, holder), that nobody renewed in time and nobody released; at most 100."""
+        """The leases, each a (name, holder), that nobody renewed in time and nobody released; at most 100.
+
+        Raises BrokerUnavailable at a time when nobody could renew one, although it could be read.
+        """
         ...
 
     def request_stop(self, name: str, holder: str) -> bool:

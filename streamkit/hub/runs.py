@@ -35,6 +35,9 @@ from streamkit.hub.run import (
 if TYPE_CHECKING:
     from streamkit.hub.hub import Hub
 
+# Seconds without a look into the log after which nobody is declared dead for as long: what kept this process from it (a
+# locked file, a server that was away) may have kept others from renewing. More than the longest pause of a reader.
+RENEWAL_SECONDS: Final = 3.0
 # Seconds that `close` waits for the producers of runs, all together; a supervisor expects a worker to be gone soon.
 CLOSE_SECONDS: Final = 1.0
 
@@ -48,7 +51,8 @@ class Runs:
         # the midst of it.
         self._lock = threading.RLock()
         self._producing: dict[str, Producing] = {}
-        self._buried_at = 0.0  # the last look for leases that have expired; the reader's thread's
+        self._looked_at: float | None = None  # when the log was last asked for the dead
+        self._patient_until = 0.0
         self._closing = False
 
     def run(self, topic: str, producer: object, id: str) -> Run:
@@ -57,7 +61,7 @@ class Runs:
         holder = new_holder(id)
         held_by = broker.claim(name, holder, one_run.LEASE_SECONDS)
         if held_by != holder:
-            if (name, held_by) in broker.expired():
+            if (name, held_by) in self._dead():
                 bury(self._hub, topic, held_by)
             if broker.holder(name) != held_by:  # buried, here or by a reader, or over since
                 held_by = broker.claim(name, holder, one_run.LEASE_SECONDS)
@@ -125,10 +129,19 @@ class Runs:
             leases = [(lease_name(one.topic), one.holder) for one in producing]
             for one, state in zip(producing, broker.renew(leases, one_run.LEASE_SECONDS), strict=True):
                 one.saw(state)
-        for name, holder in broker.expired():
+        for name, holder in self._dead():
             topic = topic_of(name)
             if topic is not None:
                 bury(self._hub, topic, holder)
+
+    def _dead(self) -> list[tuple[str, str]]:
+        """The leases that expired although whoever has them could have renewed them."""
+        began, before = monotonic(), self._looked_at
+        expired = self._hub.broker.expired()
+        self._looked_at = now = monotonic()
+        if now > (began if before is None else before) + RENEWAL_SECONDS:
+            self._patient_until = now + RENEWAL_SECONDS
+        return expired if now >= self._patient_until else []
 
     def close(self, finish_seconds: float) -> None:
         """Give them that long to finish, then stop them; those that do not stop are left behind. Once."""

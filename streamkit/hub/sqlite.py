@@ -287,8 +287,8 @@ class SQLiteBroker:
         return self._call(lambda connection: leases.holder(connection, name))
 
     def expired(self) -> list[tuple[str, str]]:
-        """Leases that nobody renewed in time; see `Broker.expired`."""
-        return self._call(leases.expired)
+        """Leases that nobody renewed in time; see `Broker.expired`. A write: in a locked file nobody can renew."""
+        return self._write(leases.expired)
 
     def request_stop(self, name: str, holder: str) -> bool:
         """Ask the holder of a lease to stop; see `Broker.request_stop`."""

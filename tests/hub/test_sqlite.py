@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ import pytest
 
 from streamkit.errors import BrokerUnavailable, SubscriberTooSlow
 from streamkit.hub import hub as hub_module
+from streamkit.hub import run as one_run
+from streamkit.hub import runs as runs_module
 from streamkit.hub import sqlite as sqlite_module
 from streamkit.hub import sqlite_leases
 from streamkit.hub.bells import Bells
@@ -511,6 +514,32 @@ threading.Event().wait()
         viewer.take(1)
         process.kill()
         assert viewer.end()[-1].json()["code"] == "run_lost"
+
+
+def test_nobody_is_declared_dead_who_could_not_renew(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody held the file for longer than a lease; whoever comes first then is not to bury those that live."""
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(runs_module, "RENEWAL_SECONDS", 1.0)
+    lease = (one_run.lease_name("t"), one_run.new_holder("job"))
+    with Hub(url) as hub, contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as foreign:
+        hub.broker.claim(*lease, 0.2)
+        hub._runs.heartbeat()
+        foreign.execute("BEGIN IMMEDIATE")
+        deadline = time.monotonic() + 1.5
+        while time.monotonic() < deadline:
+            with pytest.raises(BrokerUnavailable, match="held by another process"):
+                hub._runs.heartbeat()
+        foreign.execute("ROLLBACK")
+        hub._runs.heartbeat()
+        assert hub.run("t", lambda: ["never"]).id == "job"
+        assert hub.broker.renew([lease], 0.2) == ["held"]
+
+        def is_buried() -> bool:
+            hub._runs.heartbeat()
+            return hub.attach("t") is None
+
+        eventually(is_buried)
+        assert hub.broker.locate(one_run.end_id("job")) is not None
 
 
 def test_presence_counts_other_processes(url: str) -> None:
