@@ -6,6 +6,8 @@ Law of this file
 - A FIFO that nobody has open is *dead*: its process was killed. Who rings it finds out, removes it, and takes its name
   out of the file with its next publication.
 - Nothing depends on a bell but the time: readers look every second without.
+- Whoever may write to the file may ring: a bell has its mode and its group, whatever the umask says, as SQLite gives
+  them to its `-wal` and `-shm`.
 
 A FIFO has no limit on the length of its path, as UNIX sockets have, and a write to it does not wait or block.
 """
@@ -27,12 +29,13 @@ DRAIN_BYTES: Final = 65536  # what a FIFO holds on Linux
 class Bell:
     """One reader's own. `wait` is for one thread; the rest for any."""
 
-    def __init__(self, path: Path) -> None:
-        """Make the FIFO and open it. Raises OSError where the file system has none."""
+    def __init__(self, path: Path, like: Path) -> None:
+        """Make the FIFO, for those who may write to `like`, and open it. Raises OSError where there can be none."""
         self.name = path.name
         self._path = path
-        os.mkfifo(path, 0o660)
+        os.mkfifo(path, 0o600)
         try:
+            _permit(path, like)
             # For writing too: so it never reads as ended when the last publisher leaves, and can ring itself.
             self._descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError:
@@ -85,6 +88,19 @@ class Bell:
         os.close(self._descriptor)
 
 
+def _permit(path: Path, like: Path) -> None:
+    """Give `path` the mode and group of `like`, and its owner where this process is root's."""
+    try:
+        found = os.stat(like)
+    except FileNotFoundError:
+        return  # deleted; the next look makes it anew
+    try:
+        os.chown(path, found.st_uid if os.geteuid() == 0 else -1, found.st_gid)
+    except PermissionError:
+        pass  # a group that this process is not in
+    os.chmod(path, found.st_mode & 0o666)
+
+
 class Bells:
     """The bells of all readers of one file, as those who publish see them. Thread-safe."""
 
@@ -100,7 +116,7 @@ class Bells:
         """A new bell for this process, or None where there can be none."""
         name = f"{self._path.name}-bell-{os.getpid()}-{secrets.token_hex(4)}"
         try:
-            return Bell(self._path.with_name(name))
+            return Bell(self._path.with_name(name), self._path)
         except (OSError, AttributeError):  # no FIFOs on this file system, or on this system
             return None
 

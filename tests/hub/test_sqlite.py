@@ -601,6 +601,25 @@ hub.publish("t", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["events.db"]
 
 
+def test_whoever_may_write_to_the_file_may_ring(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub:
+        hub.publish("t", "x")
+        file = tmp_path / "events.db"
+        file.chmod(0o664)
+        if os.geteuid() == 0:
+            os.chown(file, 12345, 54321)
+        before = os.umask(0o077)
+        try:
+            viewer = Viewer(hub.subscribe("t", last_event_id="unknown"))
+            viewer.take(2)  # so it has hung its bell
+        finally:
+            os.umask(before)
+        (bell,) = tmp_path.glob("*-bell-*")
+        expected, found = file.stat(), bell.stat()
+        assert stat.S_IMODE(found.st_mode) == 0o664
+        assert (found.st_uid, found.st_gid) == (expected.st_uid, expected.st_gid)
+
+
 def test_bells_of_the_dead_are_removed(tmp_path: Path) -> None:
     bells = Bells(tmp_path / "events.db")
     bell = bells.hang()
