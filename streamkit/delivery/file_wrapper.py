@@ -3,7 +3,8 @@
 Only on servers whose wrapper is known to be right: gunicorn (22 to 27 by their source, `Response.sendfile`) and
 streamkit's own send from the position of the descriptor as many bytes as Content-Length says, waitress reads in the
 same way. uWSGI sends the whole file whatever the position is; Werkzeug's server and cheroot have no wrapper. The server
-reads or calls `sendfile`, then closes; whether it sent everything is seen from the position that it left.
+reads or calls `sendfile`, then closes; whether it sent everything is seen from the position that it left. What a
+middleware drops without `close()` is closed by the thread that does that for bodies.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
 
+from streamkit.delivery.abandoned import abandoned
 from streamkit.delivery.connection import WRITE_SECONDS, Connection
 from streamkit.flow.byte_sources import BLOCK_BYTES, truncated
 from streamkit.flow.stream import Stream
@@ -54,6 +56,9 @@ class SentFile:
         self._stream = stream
         self._connection = connection
         self._began = monotonic()
+        self._dropped = (
+            False  # nobody called `close`: the server may be at another request of this connection by now
+        )
         self._reached = self._file.seek(start)
         self.fileno = self._file.fileno
         self.tell = self._file.tell
@@ -96,9 +101,10 @@ class SentFile:
         elif shrunk:
             error = truncated(reached, self._stop)
             self._stream.end("failed", error)
-            self._connection.reset()  # or a kept-alive client would read the next answer as the missing bytes
+            if not self._dropped:  # or a kept-alive client would read the next answer as the missing bytes
+                self._connection.reset()
         else:
-            waited = monotonic() - self._began >= WRITE_SECONDS - 1
+            waited = monotonic() - self._began >= WRITE_SECONDS - 1 and not self._dropped
             # The server gave up, and does not say why: a client that is still there has not read. What the kernel holds
             # for it goes, and the server does not linger (gunicorn's own thread would, for two seconds).
             if waited and not self._connection.is_gone():
@@ -111,3 +117,10 @@ class SentFile:
             self._release()
         finally:
             self._stream.leave(error)
+
+    def __del__(self) -> None:
+        # A middleware that reads the file and drops it must not keep its descriptor and its place; as in `Body`.
+        file = getattr(self, "_file", None)
+        if file is not None and not file.closed:
+            self._dropped = True
+            abandoned.put(self)

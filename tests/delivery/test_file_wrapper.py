@@ -1,0 +1,47 @@
+"""A file that is handed to the server, and dropped by whoever stands between."""
+
+from __future__ import annotations
+
+import gc
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamkit import FileResponse, Limiter, streams
+from streamkit.servers.wsgi_environ import FileWrapper
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.usefixtures("nothing_left")
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_a_file_that_is_dropped_without_close_gives_everything_back(tmp_path: Path, read: bool) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"x" * 100_000)
+    limiter = Limiter(max_streams=1)
+    outcomes: list[str | None] = []
+    server, client = socket.socketpair()
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "gunicorn.socket": server,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+    with server, client:
+        response = FileResponse(
+            path, limiter=limiter, on_close=lambda stream: outcomes.append(stream.outcome)
+        )
+        answer = response(environ, lambda *_: None)
+        assert isinstance(answer, FileWrapper)
+        if read:
+            assert b"".join(answer) == b"x" * 100_000
+        assert len(limiter) == 1
+        del answer, response
+        gc.collect()
+        eventually(lambda: len(limiter) == 0)
+        eventually(lambda: len(streams) == 0)
+        assert outcomes == ["completed" if read else "client_gone"]
+        server.sendall(b"the next answer")  # the connection is the server's
+        assert client.recv(100) == b"the next answer"
