@@ -37,6 +37,9 @@ TICK_SECONDS: Final = 0.1
 """Deadlines that are more than ten of these away fall due together, at the next whole tick. The heartbeats of 10,000
 streams then wake the loop, and whoever reads them, ten times a second and not a thousand times."""
 
+LONGEST_SLEEP: Final = 3600.0
+"""Seconds between two looks at the deadlines. The kernel's limit for one wait is 24.8 days (2^31 ms)."""
+
 log: Final = logging.getLogger("streamkit")
 
 
@@ -92,11 +95,20 @@ class EventLoop:
     def wake(self) -> None:
         """Have it look at what is new and what is waiting. Never blocks."""
         if self.sleeping:
-            self.sleeping = False
+            # First the flag, then the byte: the other way round the loop could be asleep again when the flag is taken
+            # away, and nobody would wake it any more.
             try:
-                os.write(self._pipe[1], b"\0")
-            except BlockingIOError:
-                pass  # full of wake-up calls
+                self.sleeping = False
+                self._write_byte()
+            except BaseException:  # of a signal handler, between the two
+                self._write_byte()
+                raise
+
+    def _write_byte(self) -> None:
+        try:
+            os.write(self._pipe[1], b"\0")
+        except OSError:
+            pass  # full of wake-up calls, or closed in a forked child, where nobody sleeps
 
     def start(self) -> None:
         """Start the thread, once a process. Raises TooManyStreams where the system has no descriptor or thread left."""
@@ -145,7 +157,7 @@ class EventLoop:
         self.sleeping = True
         timeout: float | None = 0.0
         if not self.waiting and not self._new:
-            timeout = max(0.0, self._timers[0][0] - monotonic()) if self._timers else None
+            timeout = min(max(0.0, self._timers[0][0] - monotonic()), LONGEST_SLEEP) if self._timers else None
         events = selector.select(timeout)
         self.sleeping = False
         for key, mask in events:

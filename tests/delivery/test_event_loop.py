@@ -388,9 +388,9 @@ def test_a_client_that_has_yet_to_take_a_piece_has_a_moment_when_its_stream_is_t
     loop.turn(0.0 if outcome == "drained" else 10.1)
     assert slow.stream.outcome == good.stream.outcome == outcome
     assert good.read().endswith(b"...\r\n0\r\n\r\n|")
-    assert slow.stream.state == "ending"
+    assert (slow.source.closed, len(loop)) == (0, 2)  # the other one lingers
     loop.turn(detached.LEAVE_SECONDS + 0.01)
-    assert slow.stream.state == "ended"
+    assert (slow.source.closed, len(loop)) == (1, 1)
     assert slow.stream.outcome == outcome
     assert not slow.read().endswith(b"0\r\n\r\n|")
 
@@ -671,6 +671,16 @@ def test_timers_of_closed_connections_are_not_kept(loop: ByHandLoop) -> None:
     assert len(loop._timers) <= 70
 
 
+def test_a_deadline_beyond_what_the_kernel_can_wait_for() -> None:
+    """40 days are more milliseconds than fit into its argument."""
+    client = Client(event_loop, limits=Limits(max_duration=50 * 86400))
+    client.read_until(b"<")
+    client.source.push("a")
+    client.read_until(b"a \r\n")
+    client.socket.close()
+    eventually(lambda: client.stream.outcome == "client_gone", seconds=5)
+
+
 def test_clearing_timers_of_closed_connections_forgets_no_deadline(loop: ByHandLoop) -> None:
     """A stream without a deadline just now still has an entry; its next deadline must be seen all the same."""
     client = Client(loop)
@@ -729,6 +739,33 @@ def test_the_thread_runs_and_callbacks_run_elsewhere() -> None:
     client.read_until(b"0\r\n\r\n")
     eventually(lambda: client.ended)
     assert client.ended[0] != "streamkit-loop"
+
+
+def test_a_signal_handler_that_raises_loses_no_wake_up(
+    loop: ByHandLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    loop._pipe = (reading, writing)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(descriptor: int, data: bytes) -> int:
+        monkeypatch.undo()
+        raise Interrupted
+
+    loop.sleeping = True
+    monkeypatch.setattr("streamkit.delivery.event_loop.os.write", interrupt)
+    with pytest.raises(Interrupted):
+        loop.wake()
+    assert os.read(reading, 10) == b"\0"
+    loop.sleeping = True
+    os.close(writing)
+    loop._pipe = (reading, -1)  # as in a child of a fork
+    loop.wake()
+    os.close(reading)
+    loop._pipe = (-1, -1)
 
 
 def test_many_threads_wake_many_streams_and_nothing_is_lost() -> None:
