@@ -18,6 +18,7 @@ import select
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
@@ -212,15 +213,30 @@ def reset_connection(sock: socket.socket) -> None:
     """Close with a reset, so that the peer sees an error and no end. Does nothing to a socket that is closed.
 
     Lingering for 0 s turns closing into a reset (SO_LINGER, socket(7)). Shutting down first would send the FIN that
-    is to be avoided, and so would leaving the close to a server. The descriptor is detached, because
-    `socket.close()` waits for `makefile()` objects; those find a closed socket then, never a number that is used
-    again.
+    is to be avoided, and so would leaving the close to a server. But only the last to close ends the connection, and
+    that may be a process that was forked meanwhile; so where the system can, it is broken off first. The descriptor
+    is detached, because `socket.close()` waits for `makefile()` objects; those find a closed socket then, never a
+    number that is used again.
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        _disconnect(sock)
         os.close(sock.detach())
     except OSError:
         sock.close()
+
+
+def _disconnect(sock: socket.socket) -> None:
+    """Break a TCP connection off whoever else holds it: connecting to no address does that (connect(2), AF_UNSPEC), and
+    on Linux with the very reset that closing would send. Python's own `connect` knows no such address."""
+    if sys.platform != "linux" or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    try:
+        import ctypes
+
+        ctypes.CDLL(None).connect(sock.fileno(), bytes(16), 16)
+    except (ImportError, OSError, AttributeError):  # built without ctypes
+        pass
 
 
 def client_connection(environ: Mapping[str, object]) -> Connection:

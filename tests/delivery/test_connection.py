@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +17,7 @@ from streamkit.delivery.connection import (
     SocketConnection,
     WaitressConnection,
     client_connection,
+    reset_connection,
 )
 from tests.conftest import eventually
 
@@ -77,6 +80,22 @@ def test_a_reset_is_an_error_for_the_client_even_with_file_objects_open(pair: Pa
             client.recv(1)
         connection.reset()
         connection.hang_up()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the last close resets")
+def test_a_reset_is_one_though_another_process_holds_the_connection(pair: Pair) -> None:
+    """One that was forked while the stream was under way."""
+    server, client = pair
+    client.settimeout(5)
+    server.sendall(b"half of it")
+    assert client.recv(100) == b"half of it"
+    with subprocess.Popen(["sleep", "60"], pass_fds=[server.fileno()]) as child:
+        try:
+            reset_connection(server)
+            with pytest.raises(ConnectionResetError):
+                client.recv(100)
+        finally:
+            child.kill()
 
 
 def test_writes_are_limited_and_released(pair: Pair) -> None:
