@@ -27,7 +27,7 @@ from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub.broker import Broker, HistoryLost, Position, Record
 from streamkit.hub.gap import Gap
 from streamkit.hub.history import History, Sent, encoded
-from streamkit.hub.run import is_gone, start_id
+from streamkit.hub.run import end_of, is_over, start_id
 from streamkit.hub.subscription import Subscription
 from streamkit.hub.topics import Audience
 
@@ -349,10 +349,13 @@ class Reader:
         if asked == subscription.end_id:
             subscription.finish()
             return False
-        if subscription.run is not None:
-            subscription.ends_with_history = is_gone(broker, *subscription.run)
+        run, ended = subscription.run, None
+        over = run is not None and is_over(broker, *run)
+        if run is not None and over:
+            ended = end_of(broker, run[1])
+            subscription.ends_with_history = ended is None
         position = broker.locate(asked)
-        if position is None and self._comes_early(subscription):
+        if position is None and not over and self._comes_early(subscription):
             return False
         if position is not None:
             try:
@@ -363,6 +366,9 @@ class Reader:
             gap, position = Gap(asked, self._history.oldest()), broker.floor()
             subscription.buffer.append(gap)
             subscription.nudge()
+        if ended is not None and position >= ended:
+            subscription.finish()  # what follows is of others
+            return False
         subscription.position = position
         return True
 
@@ -372,7 +378,7 @@ class Reader:
         That event ends the wait of `follow`, so this is not asked more often than something comes.
         """
         run = subscription.run
-        if run is None or subscription.asked != start_id(run[1]) or subscription.ends_with_history:
+        if run is None or subscription.asked != start_id(run[1]):
             return False
         now = monotonic()
         if subscription.give_up_at is None:

@@ -240,10 +240,10 @@ def bury(hub: Hub, topic: str, holder: str) -> None:
     publish_end(hub, topic, holder, "error", GONE)
 
 
-def is_gone(broker: Broker, topic: str, run: str) -> bool:
-    """Whether its end will never come: nobody has the lease any more, and the end is not in the log."""
-    holder = broker.holder(lease_name(topic))  # asked first, for it is released after the end was published
-    return (holder is None or run_of(holder) != run) and end_of(broker, run) is None
+def is_over(broker: Broker, topic: str, run: str) -> bool:
+    """Whether nobody has its lease any more: then its end is in the log already, or will never be."""
+    holder = broker.holder(lease_name(topic))
+    return holder is None or run_of(holder) != run
 
 
 def end_of(broker: Broker, run: str) -> Position | None:

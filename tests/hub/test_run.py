@@ -95,6 +95,15 @@ def test_viewers_before_during_and_after(hub: Hub) -> None:
     assert "own" not in [event.id for event in during.events]
 
 
+def test_who_comes_with_an_id_later_than_the_end_gets_nothing(hub: Hub) -> None:
+    run = hub.run("t", lambda: ["x"])
+    Viewer(run.events()).end()
+    eventually(lambda: hub.attach("t") is None)
+    later = hub.publish("t", "of another run")
+    hub.publish("t", "and of one more")
+    assert Viewer(run.events(last_event_id=later)).end() == []
+
+
 def test_a_run_that_yields_declared_events(hub: Hub) -> None:
     @event("word")
     class Word:
