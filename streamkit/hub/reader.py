@@ -285,7 +285,15 @@ class Reader:
         self._history.forget()
         gap = Gap(None, self._history.oldest())
         for subscription in self._audience.everyone():
-            subscription.buffer.append(gap)
+            buffer = subscription.buffer
+            try:
+                last = buffer[-1]
+                if isinstance(last, Gap):  # not taken yet, and it tells of this loss too: gaps do not pile up
+                    buffer[-1] = Gap(last.asked, gap.oldest)
+                    continue
+            except IndexError:  # empty, perhaps since a moment ago
+                pass
+            buffer.append(gap)
             subscription.nudge()
 
     # -- history ----------------------------------------------------------------------------------------------------

@@ -120,6 +120,30 @@ def test_a_viewer_that_leaves_in_the_midst_of_a_replay(hub: Hub) -> None:
     assert reader._audience.everyone() == [other.subscription]
 
 
+def test_gaps_that_nobody_takes_do_not_pile_up(make: Make) -> None:
+    """The filter holds the reader up, three times, while more is published than is retained."""
+    hub = make(retain=10)
+    held, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def block(topic: str, event: object) -> bool:
+        held.release()
+        return go.acquire(timeout=20)
+
+    idle = hub.subscribe("quiet")
+    idle.start(lambda: None)
+    blocker = Viewer(hub.subscribe("block", filter=block))
+    for number in range(1, 4):
+        hub.publish("block", "x")
+        assert held.acquire(timeout=20)
+        for _ in range(30):
+            hub.publish_many([("other", "x")] * 50)
+        go.release()
+        blocker.until(lambda number=number: sum(isinstance(one, Gap) for one in blocker.events) == number)  # type: ignore[misc]
+    assert [type(event) for event in idle.buffer] == [Gap]
+    oldest = idle.buffer[0].json()["oldest"]
+    assert hub.broker.locate(oldest) == hub.broker.read(hub.broker.floor(), 1)[0].position
+
+
 def test_a_reader_that_is_left_behind_tells_of_the_gap(make: Make) -> None:
     """The filter holds the reader up while more is published than is retained."""
     hub = make(retain=100)
