@@ -249,7 +249,10 @@ class Reader:
                     buffer.append(event)
                     if subscription.asleep:
                         subscription.asleep = False
-                        subscription.wake()
+                        try:
+                            subscription.wake()
+                        except Exception as error:
+                            subscription.sleep_on(error)
                 if group.choosy:
                     self._dispatch_carefully(sent, list(group.choosy), late)
             self._position = record.position

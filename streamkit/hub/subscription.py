@@ -12,6 +12,7 @@ Law of this file
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal
@@ -24,6 +25,8 @@ from streamkit.hub.topics import check_pattern, is_pattern, matcher
 if TYPE_CHECKING:
     from streamkit.hub.broker import Position
     from streamkit.hub.hub import Hub
+
+log: Final = logging.getLogger("streamkit")
 
 # What one subscriber may have waiting: as many events, and as many bytes (of events of about one size) as the queue of
 # a pump. The events are shared by all subscribers, so this bounds how far behind one may be, more than memory.
@@ -251,7 +254,15 @@ class Subscription(PushedSource):
         """Wake the stream, if it sleeps."""
         if self.asleep:
             self.asleep = False
-            self.wake()
+            try:
+                self.wake()
+            except Exception as error:
+                self.sleep_on(error)
+
+    def sleep_on(self, error: Exception) -> None:
+        """`wake` raised, which it never should: no other stream misses an event for that; the next one tries again."""
+        log.error("hub: waking a stream failed", exc_info=error)
+        self.asleep = True
 
 
 def room_for(event: ServerSentEvent) -> int:

@@ -102,6 +102,31 @@ def test_streams_that_come_and_go_while_the_log_is_down_are_forgotten() -> None:
         assert stays.data(1) == ["x"]
 
 
+def test_a_wake_that_raises_is_no_business_of_others(caplog: pytest.LogCaptureFixture) -> None:
+    with Hub() as hub:
+        before = Viewer(hub.subscribe("t"))
+        failing = hub.subscribe("t")
+        calls = []
+
+        def wake() -> None:
+            calls.append(1)
+            if len(calls) == 1:
+                raise OSError("no")
+
+        failing.start(wake)
+        choosy = hub.subscribe("t", filter=lambda topic, event: True)
+        choosy.start(lambda: 1 / 0)
+        after = Viewer(hub.subscribe("t"))
+        hub.publish("t", "1")
+        assert (before.data(1), after.data(1)) == (["1"], ["1"])
+        eventually(lambda: choosy.buffer)
+        hub.publish("t", "2")
+        assert (before.data(2), after.data(2)) == (["1", "2"], ["1", "2"])
+        eventually(lambda: len(calls) == 2 and len(choosy.buffer) == 2)
+        assert [event.data for event in failing.buffer] == ["1", "2"]
+        assert "waking a stream failed" in caplog.text
+
+
 def test_no_thread_is_said_where_a_stream_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not in the view, where it would be a 500; what `start` raises becomes a 503."""
 
