@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +25,7 @@ from typing import Any, Final
 from streamkit.delivery.connection import uwsgi_descriptor
 from streamkit.delivery.descriptors import duplicate
 from streamkit.delivery.unread_request import has_pipelined, has_unread_body
+from streamkit.formats.chunked import LAST_CHUNK
 
 OPENING_BYTES: Final = 16 * 1024
 """The longest opening piece. Head and piece must fit into the pair's buffer (208 KiB on Linux, 8 KiB on macOS), since
@@ -36,6 +38,12 @@ that reads steadily, but slowly, would look as if it had stopped, and hold that 
 it: they wait for room before each write, not after they have filled the buffer."""
 
 _READ_BYTES: Final = 1 << 20
+
+_WRITE_SECONDS: Final = 1  # of a server into the pair, whose buffer is full
+_LOST: Final = (
+    "%d bytes or more that were added behind a stream which has left its server are lost (a middleware?);"
+    ' delivery="threaded" keeps them'
+)
 
 log: Final = logging.getLogger("streamkit")
 _named: set[str] = set()
@@ -65,6 +73,8 @@ class Takeover:
         """Put one end of a new pair under the server's descriptor. Raises OSError when descriptors run out."""
         ours, theirs = socket.socketpair()
         os.set_blocking(theirs.fileno(), os.get_blocking(self._server))
+        # Nobody reads while the server writes: more than the buffer takes must not keep its thread for ever.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _WRITE_SECONDS, 0))
         os.dup2(theirs.fileno(), self._server, inheritable=False)
         theirs.close()
         ours.setblocking(False)
@@ -76,6 +86,7 @@ class Takeover:
         return read_answer(self._written, opening, content_length, coding)
 
     _written = b""
+    _finished = False  # the connection is the loop's: what is written into the pair now reaches nobody
 
     def _read(self) -> bytes:
         assert self._pair is not None
@@ -93,6 +104,7 @@ class Takeover:
     def finish(self) -> socket.socket:
         """The connection, now ours alone. The server reads an end of file from now on; `close` lets go of the pair."""
         assert self._pair is not None
+        self._finished = True
         self._pair.shutdown(socket.SHUT_WR)
         descriptor, self._connection = self._connection, -1
         connection = socket.socket(fileno=descriptor)
@@ -116,9 +128,11 @@ class Takeover:
 
     def close(self) -> None:
         """Let go of what is held. The second call does nothing."""
-        pair, self._pair = self._pair, None
-        if pair is not None:
-            pair.close()
+        if self._pair is not None:
+            if self._finished:
+                warn_of_lost(self._read())
+            self._pair.close()
+            self._pair = None
         descriptor, self._connection = self._connection, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -162,6 +176,14 @@ def name_obstacle(reason: str, level: int = logging.WARNING) -> None:
     if reason not in _named:
         _named.add(reason)
         log.log(level, "streams hold a thread of the server each, because %s", reason)
+
+
+def warn_of_lost(written: bytes) -> None:
+    """Log once a process that something follows a body that has left, whose rest cannot have it: only the body's end
+    may."""
+    if written not in (b"", LAST_CHUNK) and _LOST not in _named:
+        _named.add(_LOST)
+        log.warning(_LOST, len(written))
 
 
 def read_answer(written: bytes, opening: bytes, content_length: int | None, coding: str | None) -> Answer:

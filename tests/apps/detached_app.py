@@ -346,6 +346,16 @@ def whole(environ: Environ, start_response: Callable[..., Any]) -> Iterable[byte
         answer.close()  # type: ignore[attr-defined]
 
 
+def followed(environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
+    """Says a great deal after the application has said its last."""
+    answer = plain(environ, start_response)
+    try:
+        yield from answer
+        yield b"." * 1_000_000
+    finally:
+        answer.close()  # type: ignore[attr-defined]
+
+
 def prefixed(environ: Environ, start_response: Callable[..., Any]) -> Iterator[bytes]:
     """Says something before the application does."""
     answer = plain(environ, start_response)
@@ -424,6 +434,7 @@ MIDDLEWARES: dict[str, Application] = {
         buffered,
         whole,
         prefixed,
+        followed,
         unclosing,
         dropping,
         peeking,

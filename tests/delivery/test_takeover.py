@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import socket
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 
@@ -121,6 +122,13 @@ def test_a_length_and_a_coding_that_the_response_itself_has_are_its_own() -> Non
             read_answer(head + b"\r\n" + OPENING, OPENING, length, coding)
 
 
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    monkeypatch.setattr(takeover, "_named", set())
+    caplog.set_level(logging.INFO, "streamkit")
+    return caplog
+
+
 # -- the descriptor ------------------------------------------------------------------------------------------
 
 
@@ -171,6 +179,35 @@ def test_what_is_not_ours_is_given_back_with_what_was_written(connected: Any) ->
     while not received.endswith(b" and on"):
         received += client.recv(1000)
     assert received == HEAD + b"Content-Length: 15\r\n\r\n" + OPENING + b" and on"
+
+
+@pytest.mark.parametrize(("written", "lost"), [(b"", 0), (b"0\r\n\r\n", 0), (b"5\r\n-- by\r\n0\r\n\r\n", 15)])
+def test_what_comes_behind_the_body_is_lost_but_not_in_silence(
+    connected: Any, written: bytes, lost: int, named: pytest.LogCaptureFixture
+) -> None:
+    server, _ = connected
+    for _ in range(2):
+        attempt = Takeover(os.dup(server.fileno()))
+        attempt.capture()
+        with socket.socket(fileno=attempt._server) as captured:
+            captured.sendall(CHUNKED + b"\r\n" + CHUNK)
+            attempt.verify(OPENING, None, None)
+            attempt.finish().close()
+            captured.sendall(written)
+            attempt.close()
+    assert len(named.messages) == (1 if lost else 0)
+    assert not lost or f"{lost} bytes" in named.messages[0]
+
+
+def test_a_server_that_writes_more_than_the_pair_takes_is_not_held_for_ever(connected: Any) -> None:
+    server, _ = connected
+    attempt = Takeover(server.fileno())
+    attempt.capture()
+    began = monotonic()
+    with pytest.raises(BlockingIOError):
+        server.sendall(bytes(10_000_000))
+    assert monotonic() - began < 5
+    attempt.close()
 
 
 def test_nothing_captured_nothing_to_give_back(connected: Any) -> None:
@@ -230,13 +267,6 @@ def test_duplicates_are_not_inherited_by_programs(connected: Any) -> None:
 
 
 # -- who lends -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def named(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    monkeypatch.setattr(takeover, "_named", set())
-    caplog.set_level(logging.INFO, "streamkit")
-    return caplog
 
 
 def reader_with(buffered: bytes, body_left: int = 0, held: bytes = b"") -> Any:
