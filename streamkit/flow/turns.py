@@ -8,8 +8,8 @@ A request then meets one of them at most.
 Law of this file
 - A reservation is arithmetic on one number, under a lock that is held for two additions. Nothing is held while a
   producer runs, so one that waits for a database, or never comes back, keeps nobody waiting.
-- What is reserved is the processor time that the producer's last chunk took: one that mostly waits reserves next to
-  nothing, and one that is alone never sleeps.
+- What is reserved is the processor time that the producer's last chunk took, within bounds: one that mostly waits
+  reserves next to nothing, and one that is alone never sleeps.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from time import monotonic
 from typing import Final
 
 SLACK: Final = 1.1  # a tenth of the time stays free for everybody else
+LONGEST: Final = 0.05
+"""Seconds of computing that are reserved at most: a producer whose chunks take longer (a compressor, a hash; mostly
+without the interpreter lock) must not hold up the others for as long."""
 WORTH_SLEEPING: Final = 0.0005  # seconds; a sleep costs about 0.06 ms itself
 
 
@@ -43,7 +46,7 @@ class Turns:
             alone = self._last is producer
             self._last = producer
             start = now if alone else max(now, self._free_at)
-            self._free_at = start + used * SLACK
+            self._free_at = start + min(used, LONGEST) * SLACK
         return start
 
     def leave(self, producer: object) -> None:

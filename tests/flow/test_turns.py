@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamkit.flow import turns as turns_module
-from streamkit.flow.turns import SLACK, Turns
+from streamkit.flow.turns import LONGEST, SLACK, Turns
 
 
 @pytest.fixture
@@ -32,6 +32,12 @@ def test_two_take_turns(clock: list[float]) -> None:
     turns = Turns()
     starts = [turns.reserve(name, 0.002) for name in ("a", "b", "a", "b")]
     assert starts == pytest.approx([100.0 + number * 0.002 * SLACK for number in range(4)])
+
+
+def test_one_that_computes_for_seconds_does_not_hold_up_the_others_for_as_long(clock: list[float]) -> None:
+    turns = Turns()
+    turns.reserve("a hash", 3.0)
+    assert turns.reserve("rows", 0.002) == pytest.approx(100.0 + LONGEST * SLACK)
 
 
 def test_one_that_waits_for_others_takes_no_time_from_them(clock: list[float]) -> None:
