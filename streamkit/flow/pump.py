@@ -166,20 +166,23 @@ class Pump(Chunks[Frame]):
     # -- the producing thread -----------------------------------------------------------------------------------
 
     def put(self, frame: Frame) -> bool:
-        """Queue one encoded item; waits while the queue is full. False when the stream has been told to stop."""
+        """Queue one encoded item; waits while the queue is full. False when the stream has been told to stop, or has
+        its end already."""
         with self._lock:
+            if self.finished:
+                return False
             frames = self._frames
             frames.append(frame)
             self._size = size = self._size + len(frame)
-            self._stream.produced += 1
-            if size < self._flush_bytes and 1 < len(frames) < QUEUE_FRAMES:
+            self._stream.produced = produced = self._stream.produced + 1
+            if size < self._flush_bytes and 1 < len(frames) < QUEUE_FRAMES and produced > 1:
                 return not self._stopped  # the usual row of many: nothing is due, nobody needs to know
             if len(frames) == 1:
                 self._oldest = monotonic()
-            if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or self._stream.produced == 1:
+            if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or produced == 1:
                 self._due = True
             self._tell()
-            while self._is_full() and not self._stopped:
+            while self._is_full() and not self._stopped and not self.finished:
                 self._condition.wait()
             going_on = not self._stopped
         if size - self._turned_at >= TURN_BYTES and going_on:
@@ -230,6 +233,7 @@ class Pump(Chunks[Frame]):
             self.error = error
             self.finished = True
             self._tell()
+            self._condition.notify_all()  # and whoever writes on from a thread of the producer's own
         self._closed.set()
         self._stream.leave()
 

@@ -99,6 +99,35 @@ def test_the_first_item_does_not_wait_for_company(kind: type[Any]) -> None:
     assert everything(chunks) == b"two ."
 
 
+def test_the_first_item_does_not_wait_behind_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Words, "head", lambda self: b"<")
+    monkeypatch.setattr(Words, "head_first", False)
+    go, asked = threading.Event(), threading.Event()
+
+    def items() -> Iterator[str]:
+        go.wait(20)
+        yield "one"
+        asked.wait(20)
+        yield "two"
+
+    def go_on() -> None:
+        eventually(lambda: chunks._waiting)
+        go.set()
+
+    chunks, _ = make(Pump, items(), flush_bytes=1_000_000)
+    chunks.start()
+    began = time.monotonic()
+    assert chunks.ready(began + 10, opened_only=True)
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    assert chunks.ready(began + 10)
+    assert chunks.take(began + 10) == b"<one "
+    assert time.monotonic() - began < 5
+    thread.join()
+    asked.set()
+    assert everything(chunks) == b"two ."
+
+
 def test_what_is_old_enough_goes_out_while_the_producer_is_silent() -> None:
     more = threading.Event()
 

@@ -139,6 +139,29 @@ def test_a_writer_that_fails_is_no_whole_answer() -> None:
     assert isinstance(answer.error, OSError)
 
 
+def test_a_thread_that_writes_on_after_the_writer_returned_is_not_kept() -> None:
+    """It waits for room that nobody makes any more."""
+    told = threading.Event()
+    full = threading.Event()
+
+    def write_on(out: BinaryIO) -> None:
+        try:
+            while True:
+                out.write(b"x" * 10_000)
+                if out.tell() > 240_000:  # of the 256 KiB that may be queued
+                    full.set()
+        except ClientDisconnected:
+            told.set()
+
+    def write(out: BinaryIO) -> None:
+        threading.Thread(target=write_on, args=(out,), daemon=True).start()
+        assert full.wait(10)
+
+    body = StreamingResponse.from_writer(write).chunks({})
+    assert told.wait(10)
+    body.close()  # type: ignore[attr-defined]
+
+
 def test_a_writer_waits_for_its_client_and_is_told_when_it_left() -> None:
     told = threading.Event()
     most = [0]
