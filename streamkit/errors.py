@@ -7,7 +7,7 @@ exception               whose fault                 what now
 ======================  ==========================  ====================================================
 `ClientDisconnected`    nobody's: the client left   stop producing, release what you hold
 `StreamExpired`         nobody's: its time is over  the client reconnects and resumes
-`QuotaExceeded`         the stream sent too much    raise `max_bytes`, or send less
+`QuotaExceeded`         the stream sent too much    raise `max_bytes` or the `Quota`, or send less
 `ProcessFailed`         the subprocess              read its exit status and its last lines
 `DecodeError`           the sender of the bytes     nothing more can be read from this stream
 `RangeNotSatisfiable`   the client's Range header   it gets 416 and the size of the file
@@ -53,7 +53,7 @@ class StreamExpired(StreamkitError):
 
 
 class QuotaExceeded(StreamkitError):
-    """The stream reached its `max_bytes`."""
+    """The stream reached its `max_bytes`, or a `Quota` that it has to keep to."""
 
     code = "quota_exceeded"
 

@@ -79,6 +79,11 @@ class Limiter:
         """How many places are taken."""
         return self._taken
 
+    def __repr__(self) -> str:
+        total = "" if self.max_streams is None else f" of {self.max_streams}"
+        share = "" if self.per_key is None else f", {self.per_key} a key"
+        return f"<Limiter {self._taken}{total} taken{share}>"
+
     def acquire(self, key: str | None = None) -> Slot:
         """Take a place, or raise TooManyStreams. `key` is needed where there is a limit per key (else ValueError)."""
         if self.per_key is not None and key is None:

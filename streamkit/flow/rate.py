@@ -68,6 +68,11 @@ class Rate:
             self._paid_at = paid_at = max(self._paid_at, full_since) + size / self.bytes_per_second
         return max(0.0, paid_at - now)
 
+    def __repr__(self) -> str:
+        free = min(self.burst, (monotonic() - self._paid_at) * self.bytes_per_second)
+        state = f"{free:.0f} of {self.burst:g} free" if free >= 0 else f"{-free:.0f} owed"
+        return f"<Rate {self.bytes_per_second:g} bytes a second, {state}>"
+
     def is_idle(self, now: float) -> bool:
         """Whether the bucket is full."""
         return self._paid_at <= now - self.burst / self.bytes_per_second
@@ -111,6 +116,9 @@ class Quota:
             f"{used} bytes of {self.max_bytes} in {self.per:g} s are used, {size} more are too many; the next period "
             f"begins in {math.ceil(ends_in)} s"
         )
+
+    def __repr__(self) -> str:
+        return f"<Quota {self.left(monotonic())} of {self.max_bytes} bytes left, per {self.per:g} s>"
 
     def left(self, now: float) -> int:
         """The bytes that may still be sent in this period."""

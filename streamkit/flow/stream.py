@@ -359,6 +359,9 @@ class Streams:
                 self._totals.add(stream)
             self._changed.notify_all()
 
+    def __repr__(self) -> str:
+        return f"<Streams {len(self)} live{', the process is stopping' if self.closing else ''}>"
+
     def __iter__(self) -> Iterator[Stream]:
         with self._changed:
             live = list(self._live.values())
@@ -410,7 +413,13 @@ def drain(seconds: float = 1.0) -> int:
     files are aborted; their producers are closed. From now on this process refuses new streams with Draining, which
     clients see as 503, or as a `retry:`. Returns how many are left: those whose producer is blocked in somebody else's
     code. Any thread, any number of times; not for signal handlers, since it takes locks.
+
+    Raises TypeError or ValueError, and drains nothing, for what is no number of seconds from 0 on.
     """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"seconds is {seconds!r}; give a number")
+    if not 0 <= seconds <= threading.TIMEOUT_MAX:
+        raise ValueError(f"seconds is {seconds!r}; give a number of seconds, 0 to wait for none")
     streams.closing = True
     streams.drain()
     streams.wait_until_empty(seconds)

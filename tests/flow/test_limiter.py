@@ -74,6 +74,14 @@ def test_a_limit_per_key_needs_a_key() -> None:
         Limiter(per_key=1).acquire()
 
 
+def test_a_limiter_tells_its_state() -> None:
+    limiter = Limiter(max_streams=3, per_key=2)
+    slot = limiter.acquire("a")
+    assert repr(limiter) == "<Limiter 1 of 3 taken, 2 a key>"
+    slot.release()
+    assert repr(Limiter(per_key=1)) == "<Limiter 0 taken, 1 a key>"
+
+
 def test_many_threads_never_get_more_than_there_is() -> None:
     limiter = Limiter(5)
     most = 0

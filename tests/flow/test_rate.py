@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from time import monotonic
 
 import pytest
 
@@ -155,3 +157,14 @@ def test_a_new_process_does_not_inherit_a_held_lock() -> None:
     before = rate._lock
     rate._forget_lock()
     assert rate._lock is not before
+
+
+def test_limits_tell_their_state() -> None:
+    bucket, quota = Rate(1000), Quota(500, per=60)
+    assert repr(bucket) == "<Rate 1000 bytes a second, 1000 of 1000 free>"
+    assert repr(quota) == "<Quota 500 of 500 bytes left, per 60 s>"
+    now = monotonic()
+    bucket.delay(1_001_000, now)
+    quota.delay(100, now)
+    assert re.fullmatch(r"<Rate 1000 bytes a second, 99\d\d\d\d owed>|.* 1000000 owed>", repr(bucket))
+    assert repr(quota) == "<Quota 400 of 500 bytes left, per 60 s>"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 from contextvars import copy_context
+from typing import Any
 
 import pytest
 
-from streamkit.flow.stream import Stream, streams
+from streamkit.flow.stream import Stream, drain, streams
 
 ENVIRON = {
     "SCRIPT_NAME": "/app",
@@ -133,3 +134,21 @@ def test_the_record_is_json() -> None:
     assert record["peer"] == "192.0.2.1:4711"
     assert record["state"] == "streaming"
     assert record["first_byte_delay"] is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "error"),
+    [("1", TypeError), (None, TypeError), (True, TypeError), (-1, ValueError), (float("nan"), ValueError)],
+)
+def test_what_is_no_time_drains_nothing(seconds: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match="seconds is"):
+        drain(seconds)
+    assert not streams.closing
+
+
+def test_the_registry_says_how_many_live() -> None:
+    stream = make()
+    streams._add(stream)
+    assert repr(streams) == "<Streams 1 live>"
+    stream.leave()
+    assert repr(streams) == "<Streams 0 live>"
