@@ -3,6 +3,8 @@
 Law of this file
 - A run has one producer, on one stream thread, in one process: the one that holds the lease. The lease is renewed on
   the reader's thread; a process that dies, or stands still for `LEASE_SECONDS`, loses it.
+- Nothing is published after the end: a process that stood still renews its lease first, and learns there that it has
+  lost it. (The clock that tells stands still while a machine is suspended; then the next heartbeat stops the run.)
 - The end is published once, under the run's own end id, which the log refuses a second time. The lease is released
   after that, never before: whoever finds an expired lease publishes the end and then releases it.
 - First `next()` to `close()` of the producer happen on its own thread, in a copy of the caller's context.
@@ -15,6 +17,7 @@ import secrets
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from streamkit.errors import DuplicateEvent, StreamkitError
@@ -104,13 +107,16 @@ class Producing:
         # Owned for the look at two fields: nothing is called under it. A finalizer may cancel in the midst of it.
         self._lock = threading.RLock()
         self._source: Source[Any] | PushedSource | None = None
+        self._renewed_at = monotonic()
         self._cancelled = False
         self._lost = False
         self._given_up = False
         self.done = threading.Event()
 
-    def saw(self, state: LeaseState) -> None:
-        """What a heartbeat said."""
+    def saw(self, state: LeaseState, asked_at: float) -> None:
+        """What a heartbeat said that was sent at `asked_at`."""
+        if state != "lost":
+            self._renewed_at = asked_at
         if state == "lost":
             self._lost = True  # somebody has published its end
         if state != "held":
@@ -160,6 +166,8 @@ class Producing:
                 cancelled = self._cancelled
             publish, topic = self._hub.publish, self.topic
             for item in () if cancelled else iter(source):
+                if monotonic() > self._renewed_at + LEASE_SECONDS:
+                    self._renew()
                 if self._cancelled:
                     break
                 if item is FLUSH:
@@ -171,6 +179,11 @@ class Producing:
                     publish(topic, item)
         finally:
             source.close()
+
+    def _renew(self) -> None:
+        asked_at = monotonic()
+        (state,) = self._hub.broker.renew([(lease_name(self.topic), self.holder)], LEASE_SECONDS)
+        self.saw(state, asked_at)
 
     def _publish_end(self, error: BaseException | None) -> None:
         if self._lost:

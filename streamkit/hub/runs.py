@@ -127,8 +127,9 @@ class Runs:
             producing = list(self._producing.values())
         if producing:
             leases = [(lease_name(one.topic), one.holder) for one in producing]
+            asked_at = monotonic()
             for one, state in zip(producing, broker.renew(leases, one_run.LEASE_SECONDS), strict=True):
-                one.saw(state)
+                one.saw(state, asked_at)
         for name, holder in self._dead():
             topic = topic_of(name)
             if topic is not None:

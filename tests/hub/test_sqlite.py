@@ -516,6 +516,40 @@ threading.Event().wait()
         assert viewer.end()[-1].json()["code"] == "run_lost"
 
 
+def test_a_process_that_stood_still_publishes_nothing_after_the_end(url: str) -> None:
+    code = """
+import sys, time
+from streamkit.hub import run as runs
+from streamkit.hub.hub import Hub
+runs.LEASE_SECONDS = 1.0
+hub = Hub(sys.argv[1])
+def answer():
+    try:
+        while True:
+            yield "old"
+            time.sleep(0.3)  # where it is stopped, and not inside of a transaction
+    finally:
+        print("closed", flush=True)
+hub.run("t", answer)
+sys.stdin.read()
+"""
+    with Hub(url) as hub, contextmanager_all([python_with_input(code, url)]) as (process,):
+        viewer = Viewer(hub.subscribe("t"))
+        viewer.until(
+            lambda: len(viewer.events) >= 3
+        )  # start, and two: all that writes at its beginning has written
+        process.send_signal(signal.SIGSTOP)
+        viewer.until(lambda: viewer.events[-1].event == "error")
+        count = len(viewer.events)
+        hub.publish("t", "new")
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout is not None
+        assert any(line == "closed\n" for line in process.stdout)  # after lines of the log
+        hub.publish("t", "last")
+        viewer.until(lambda: viewer.events[-1].data == "last")
+        assert [event.data for event in viewer.events[count:]] == ["new", "last"]
+
+
 def test_nobody_is_declared_dead_who_could_not_renew(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody held the file for longer than a lease; whoever comes first then is not to bury those that live."""
     monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.1)
