@@ -179,8 +179,7 @@ def name_obstacle(reason: str, level: int = logging.WARNING) -> None:
 
 
 def warn_of_lost(written: bytes) -> None:
-    """Log once a process that something follows a body that has left, whose rest cannot have it: only the body's end
-    may."""
+    """Log once a process that something came behind a body which has left; only the server's end of it may."""
     if written not in (b"", LAST_CHUNK) and _LOST not in _named:
         _named.add(_LOST)
         log.warning(_LOST, len(written))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from streamkit import CSVResponse, FileResponse
+from streamkit import CSVResponse, FileResponse, streams
 from tests.apps.streams_app import app as streams_app
+from tests.apps.streams_app import ended
 from tests.conftest import eventually
 from tests.live_server import MODULES, LiveServer, running
 
@@ -20,9 +21,13 @@ LENDING = [name for name in SERVERS if name != "waitress"]
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
-    """`/detached?path` and `/rows` beside what the application of streams has."""
-    if environ["PATH_INFO"] == "/detached":
-        return FileResponse(environ["QUERY_STRING"], delivery="detached")(environ, start_response)
+    """`/detached?path`, `/limited?path`, `/rows` and `/end` beside what the application of streams has."""
+    if environ["PATH_INFO"] in ("/detached", "/limited"):
+        rate = 1_000_000 if environ["PATH_INFO"] == "/limited" else None
+        answer = FileResponse(environ["QUERY_STRING"], delivery="detached", max_rate=rate, on_close=ended)
+        return answer(environ, start_response)
+    if environ["PATH_INFO"] == "/end":
+        streams.drain()
     if environ["PATH_INFO"] == "/rows":
         rows = ([number, "x" * 50] for number in range(50_000))
         return CSVResponse(rows, delivery="detached")(environ, start_response)
@@ -80,6 +85,28 @@ def test_slow_downloads_hold_no_thread(server: LiveServer, path: Path) -> None:
     for sock in slow:
         sock.close()
     eventually(lambda: server.state()["live"] == [])
+
+
+@pytest.mark.parametrize("name", ["limited", "detached"])
+def test_a_download_that_is_under_way_when_streams_are_drained(
+    server: LiveServer, path: Path, name: str
+) -> None:
+    """It breaks off at once, whether it waits for its rate or for a client that does not read."""
+    if server.name not in LENDING:  # type: ignore[attr-defined]
+        pytest.skip("waitress sends from threads of its own")
+    before = server.state()["outcomes"].count("file:drained")
+    with server.connect(f"/{name}?{path}") as sock:
+        data = sock.recv(1000)
+        server.get("/end")
+        eventually(lambda: server.state()["outcomes"].count("file:drained") == before + 1, seconds=5)
+        ended_by: Exception | None = None
+        try:
+            while more := sock.recv(1 << 20):
+                data += more
+        except OSError as error:
+            ended_by = error
+    assert isinstance(ended_by, ConnectionResetError)
+    assert len(data) < 8_000_000
 
 
 def test_a_file_that_shrinks_never_looks_complete(server: LiveServer, path: Path) -> None:
