@@ -12,6 +12,7 @@ Law of this file
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -68,7 +69,8 @@ class Hub:
         `--graceful-timeout`, 30), and an answer survives a reload: other workers show it meanwhile.
     max_event_bytes: a larger event, encoded, is refused. Default 1 MiB, what Redis proxies and browsers take easily.
 
-    Raises ValueError for a URL or a number out of range, BrokerUnavailable where the folder of the file does not exist.
+    Raises ValueError for a URL or a number out of range, TypeError for None or a path, BrokerUnavailable where the
+    folder of the file does not exist.
     Nothing is connected before the first use. `close()` it, or use it as a context manager; at exit it closes itself.
     """
 
@@ -93,6 +95,11 @@ class Hub:
             )
         if not finish_runs >= 0:
             raise ValueError(f"finish_runs cannot be {finish_runs!r}: give seconds, 0 to stop runs at once")
+        if url is None or isinstance(url, (bytes, os.PathLike)):
+            raise TypeError(
+                f'url is {url!r}; give "memory://", "sqlite:///path/events.db", "redis://..." or a Broker'
+                " (is an environment variable unset?)"
+            )
         self.broker: Broker = (
             open_broker(url, retain=retain, retain_seconds=retain_seconds) if isinstance(url, str) else url
         )
@@ -114,6 +121,9 @@ class Hub:
         self._announced: dict[str, int] = {}
         self._announced_at = 0.0
         self._announced_all_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Hub on {self.broker.url}, {'closed' if self._closed else 'open'}>"
 
     @property
     def local(self) -> bool:
@@ -234,11 +244,18 @@ class Hub:
         `error` also has `message` and `code` and tells nothing of the exception, which is logged. If the process dies,
         another one publishes the error (`code` "run_lost") within about ten seconds.
 
-        Raises BrokerUnavailable, HubClosed, TooManyStreams, ValueError for the topic or id.
+        Raises BrokerUnavailable, HubClosed, TooManyStreams, ValueError for the topic or id, TypeError for them or for a
+        producer that is none (text or bytes, of which each character would be an event; None).
         """
         check_topic(topic)
         if id is not None:
             _check_id(id, MAX_RUN_ID_CHARACTERS)
+        if isinstance(producer, (str, bytes, bytearray)) or not (
+            callable(producer) or hasattr(producer, "__iter__") or hasattr(producer, "__next__")
+        ):
+            raise TypeError(
+                f"producer is {type(producer).__name__}; give an iterable of events, or a function that returns one"
+            )
         self._check_open()
         self._start_reader()  # its thread has the heartbeat
         return self._runs.run(topic, producer, new_id() if id is None else id)

@@ -70,9 +70,7 @@ class RedisBroker:
         self._calls = RedisCalls(self._redis, self._address, self._timeout)
         self._reader = RedisReader(self._calls, self._address.stream)
         self._newest = 0  # the number of some entry that was appended; which thread's does not matter
-        self._declared_to: str | None = (
-            None  # the epoch of the log that knows what this process wants retained
-        )
+        self._declared_to: str | None = None  # the epoch of the log that knows what is retained here
         self._random = Random()  # not the one that an application may have seeded
         self._process = secrets.token_hex(8)  # whose presence is whose
         self._announced = False

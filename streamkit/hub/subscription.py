@@ -135,6 +135,9 @@ class Subscription(PushedSource):
         self._exact = frozenset(topic for topic in self.topics if not is_pattern(topic))
         self._matchers = [matcher(pattern) for pattern in patterns]
 
+    def __repr__(self) -> str:
+        return f"<Subscription to {', '.join(map(repr, self.topics))}, {self.place}>"
+
     @property
     def local(self) -> bool:
         """Whether it hears only what this very process publishes (a hub on `memory://`)."""

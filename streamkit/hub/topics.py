@@ -42,7 +42,8 @@ def check_topic(topic: object) -> str:
 def check_pattern(topic: object) -> str:
     """Return a topic or pattern that may be subscribed to. Raises TypeError or ValueError."""
     if not isinstance(topic, str):
-        raise TypeError(f"a topic must be str, not {type(topic).__name__}")
+        hint = "; unpack it: subscribe(*topics)" if isinstance(topic, (list, tuple, set, frozenset)) else ""
+        raise TypeError(f"a topic must be str, not {type(topic).__name__}{hint}")
     if not topic:
         raise ValueError("a topic cannot be empty; for all topics subscribe to '*'")
     if not topic.isprintable():

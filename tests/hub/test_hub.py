@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,6 +264,28 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ValueError, match="write"):
         Hub(url)
+
+
+@pytest.mark.parametrize("url", [None, Path("/tmp/events.db"), b"memory://"])
+def test_what_is_no_url(url: Any) -> None:
+    with pytest.raises(TypeError, match=r'url is .*; give "memory://".*environment variable unset'):
+        Hub(url)
+
+
+def test_what_is_shown(make: Make) -> None:
+    hub = make()
+    assert repr(hub) == f"<Hub on {hub.broker.url}, open>"
+    viewer = Viewer(hub.subscribe("t", "u*"))
+    hub.publish("t", "x")
+    viewer.take(1)
+    assert repr(viewer.subscription) == "<Subscription to 't', 'u*', live>"
+    hub.close()
+    assert repr(hub) == f"<Hub on {hub.broker.url}, closed>"
+
+
+def test_a_list_of_topics_is_to_be_unpacked(hub: Hub) -> None:
+    with pytest.raises(TypeError, match=r"not list; unpack it: subscribe\(\*topics\)"):
+        hub.subscribe(["a", "b"])  # type: ignore[arg-type]
 
 
 def test_a_broker_of_ones_own() -> None:

@@ -206,6 +206,13 @@ def test_items_that_cannot_be_published_fail_the_run(hub: Hub, items: object) ->
     assert Viewer(run.events()).end()[-1].event == "error"
 
 
+@pytest.mark.parametrize("producer", ["text", b"bytes", None, 7])
+def test_what_is_no_producer(hub: Hub, producer: object) -> None:
+    with pytest.raises(TypeError, match=r"producer is .*; give a function"):
+        hub.run("t", producer)
+    assert hub.attach("t") is None
+
+
 def test_the_producer_runs_in_a_copy_of_the_context(hub: Hub) -> None:
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user")
     user.set("Ada")
