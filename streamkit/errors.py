@@ -123,7 +123,9 @@ class StreamRefused(EventSourceError):
 
 
 class NotAnEventStream(EventSourceError):
-    """A server answered 200 with something that is not `text/event-stream`, or in a coding that is not known."""
+    """A server answered 200 with something that is not `text/event-stream`, in a coding that is not known, or with a
+    framing that contradicts itself.
+    """
 
     code = "not_an_event_stream"
 

@@ -60,7 +60,7 @@ def add_to(commands: Any) -> None:
         metavar="TIME",
         help="with the probe: how long the connection has to stay open without a byte; 0 leaves it out"
         " (default 20s, more than a heartbeat; 65s finds the cut-offs of nginx and most load balancers,"
-        " 105s that of Cloudflare)",
+        " 125s that of Cloudflare)",
     )
     add_headers(parser)
     parser.add_argument("--path", help="of module:name: the path of the stream (default /)")

@@ -79,9 +79,6 @@ class Body:
         self._captured = b""  # the piece that was written while the descriptor was captured
         self._writing = False  # the server has a piece of ours in hand
         self._closed = False
-        self._late_failure: BaseException | None = (
-            None  # of closing a complete body, for whoever calls `close`
-        )
         self._handed_over: Literal["", "server", "loop"] = ""
 
     def call_on_close(self, callback: Callable[[], object]) -> None:
@@ -280,9 +277,7 @@ class Body:
             raise error
         try:
             self.close()
-        except (
-            BaseException
-        ):  # the body is whole, and a callback that fails must not keep the server from ending it
+        except BaseException:  # the body is whole: a failing callback must not keep the server from ending it
             log.exception("stream %s: a callback failed", outflow.stream.id)
         raise StopIteration
 

@@ -56,9 +56,7 @@ class SentFile:
         self._stream = stream
         self._connection = connection
         self._began = monotonic()
-        self._dropped = (
-            False  # nobody called `close`: the server may be at another request of this connection by now
-        )
+        self._dropped = False  # nobody called `close`: the connection may be at another request by now
         self._reached = self._file.seek(start)
         self.fileno = self._file.fileno
         self.tell = self._file.tell

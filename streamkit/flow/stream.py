@@ -321,7 +321,7 @@ class Streams:
     """The streams of this process that live now: iterate, `len()`, `get(id)`, `current()`. Thread-safe.
 
     `totals()` and `snapshot()` say what those that have ended add up to. At exit those that are left are drained, for
-    `EXIT_SECONDS` at most.
+    a second at most.
     """
 
     def __init__(self) -> None:

@@ -393,7 +393,8 @@ def serve(
             server.grace = 0
             server.connections_cut = server.cut_connections()
         cut = server.connections_cut
-        print(f"stopped ({cut} requests were cut)" if cut else "stopped", flush=True)
+        requests = "1 request was" if cut == 1 else f"{cut} requests were"
+        print(f"stopped ({requests} cut)" if cut else "stopped", flush=True)
 
 
 @contextmanager

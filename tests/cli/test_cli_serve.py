@@ -140,7 +140,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path, options: list[str]) -> N
         finally:
             process.kill()
     assert process.returncode == 0
-    assert ('"cut": 1' if options else "1 requests were cut") in told
+    assert ('"cut": 1' if options else "1 request was cut") in told
 
 
 @pytest.mark.usefixtures("hello")

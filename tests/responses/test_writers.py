@@ -157,9 +157,9 @@ def test_a_thread_that_writes_on_after_the_writer_returned_is_not_kept() -> None
         threading.Thread(target=write_on, args=(out,), daemon=True).start()
         assert full.wait(10)
 
-    body = StreamingResponse.from_writer(write).chunks({})
+    body = body_of(StreamingResponse.from_writer(write))
     assert told.wait(10)
-    body.close()  # type: ignore[attr-defined]
+    body.close()
 
 
 def test_a_writer_waits_for_its_client_and_is_told_when_it_left() -> None:

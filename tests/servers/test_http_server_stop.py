@@ -307,7 +307,7 @@ def test_a_stream_is_cut_after_the_grace() -> None:
         read_until(sock, b"begun\r\n")
         script.process.send_signal(signal.SIGTERM)
         assert not read_all(sock).endswith(b"0\r\n\r\n")
-        script.ends_with("stopped (1 requests were cut)\nrestored True\n")
+        script.ends_with("stopped (1 request was cut)\nrestored True\n")
 
 
 def test_a_second_ctrl_c_leaves_at_once() -> None:
@@ -321,4 +321,4 @@ def test_a_second_ctrl_c_leaves_at_once() -> None:
         script.process.send_signal(signal.SIGINT)
         assert idle.recv(1) == b""  # the stop has begun
         script.process.send_signal(signal.SIGINT)
-        script.ends_with("stopped (1 requests were cut)\nrestored True\n")
+        script.ends_with("stopped (1 request was cut)\nrestored True\n")
