@@ -208,7 +208,7 @@ def test_items_that_cannot_be_published_fail_the_run(hub: Hub, items: object) ->
 
 @pytest.mark.parametrize("producer", ["text", b"bytes", None, 7])
 def test_what_is_no_producer(hub: Hub, producer: object) -> None:
-    with pytest.raises(TypeError, match=r"producer is .*; give a function"):
+    with pytest.raises(TypeError, match=r"producer is .*; give an iterable of events, or a function"):
         hub.run("t", producer)
     assert hub.attach("t") is None
 
