@@ -137,7 +137,7 @@ class Reader:
             except BrokerUnavailable as error:
                 if back_off == BACK_OFF_SECONDS[0]:
                     log.warning("hub: %s; trying again", error)
-            except Exception:
+            except BaseException:  # SystemExit and its kin, of a user's code: the thread serves all others on
                 log.exception("hub: reading failed; trying again")
             self._forget_who_left()
             self._stopping.wait(back_off)

@@ -223,7 +223,7 @@ class Subscription(PushedSource):
             return True
         try:
             return bool(self.filter(topic, event))
-        except Exception as error:  # user code: whatever it raises is this subscriber's end, not the reader's
+        except BaseException as error:  # user code: what it raises is this subscriber's end, not the reader's
             self.finish(error)
             return False
 

@@ -307,16 +307,17 @@ def test_a_filter_decides_about_live_and_replayed_events(hub: Hub) -> None:
     assert viewer.data(4) == ["2", "4", "6", "8"]
 
 
-def test_a_filter_that_raises_ends_its_own_subscription_alone(hub: Hub) -> None:
+@pytest.mark.parametrize("error", [LookupError("no such right"), SystemExit(1)])
+def test_a_filter_that_raises_ends_its_own_subscription_alone(hub: Hub, error: BaseException) -> None:
     def picky(topic: str, event: ServerSentEvent) -> bool:
         if event.data == "2":
-            raise LookupError("no such right")
+            raise error
         return True
 
     broken, fine = Viewer(hub.subscribe("t", filter=picky)), Viewer(hub.subscribe("t"))
     hub.publish_many([("t", "1"), ("t", "2"), ("t", "3")])
     assert [event.data for event in broken.end()] == ["1"]
-    assert isinstance(broken.subscription.error, LookupError)
+    assert broken.subscription.error is error
     assert fine.data(3) == ["1", "2", "3"]
     with pytest.raises(TypeError, match="filter must be a function"):
         hub.subscribe("t", filter="x")  # type: ignore[arg-type]
