@@ -279,14 +279,15 @@ class Reader:
 
     def _skip(self) -> None:
         """The log does not hold what comes next for this process: say so to everybody, and go on with what it holds."""
-        floor = self._broker.floor()
+        # Both are asked before anything changes: where one fails, the next turn comes here again.
+        floor, oldest = self._broker.floor(), self._history.oldest()
         log.warning(
             "hub: events were lost between two reads (more than is retained, or the log was replaced);"
             " every subscriber is told by a gap event"
         )
         self._position = floor
         self._history.forget()
-        gap = Gap(None, self._history.oldest())
+        gap = Gap(None, oldest)
         for subscription in self._audience.everyone():
             buffer = subscription.buffer
             try:
@@ -312,7 +313,7 @@ class Reader:
                 continue
             try:
                 self._advance(subscription)
-            except BrokerUnavailable:
+            except Exception:  # unavailable now, or closed
                 self._queue(subscription)
                 raise
             if subscription.place == "catching up" and not subscription.queued:

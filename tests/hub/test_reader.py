@@ -10,7 +10,8 @@ import pytest
 
 from streamkit.errors import BrokerUnavailable, Draining, HubClosed, TooManyStreams
 from streamkit.flow.stream import streams
-from streamkit.hub.broker import Position, Record
+from streamkit.hub.broker import HistoryLost, Position, Record
+from streamkit.hub.gap import Gap
 from streamkit.hub.hub import Hub
 from streamkit.hub.memory import MemoryBroker
 from tests.conftest import eventually
@@ -100,6 +101,68 @@ def test_streams_that_come_and_go_while_the_log_is_down_are_forgotten() -> None:
         broker.down = False
         hub.publish("t", "x")
         assert stays.data(1) == ["x"]
+
+
+class Losing(MemoryBroker):
+    """A log without what comes before `lost`, which cannot be read when that is seen for the first time."""
+
+    lost = 0
+    failed = False
+
+    def follow(self, after: Position, limit: int, timeout: float) -> list[Record]:
+        found = super().follow(after, limit, timeout)
+        if after < self.lost:
+            raise HistoryLost("lost")
+        return found
+
+    def floor(self) -> Position:
+        return self.lost
+
+    def read(self, after: Position, limit: int) -> list[Record]:
+        if not self.failed:
+            self.failed = True
+            raise BrokerUnavailable("down")
+        return super().read(after, limit)
+
+
+def test_a_loss_is_told_also_where_the_log_goes_away_then() -> None:
+    broker = Losing()
+    with Hub(broker) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        hub.publish("t", "1")
+        viewer.take(1)
+        broker.lost = 2
+        hub.publish_many([("t", "2"), ("t", "3")])
+        gap, event = viewer.take(3)[1:]
+        assert isinstance(gap, Gap)
+        assert (event.data, event.id) == ("3", gap.oldest)
+
+
+class SlowToLocate(MemoryBroker):
+    """A log that says where an id is when it was closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.closed = threading.Event(), threading.Event()
+
+    def locate(self, id: str) -> Position | None:
+        self.asked.set()
+        assert self.closed.wait(20)
+        return super().locate(id)
+
+    def close(self) -> None:
+        super().close()
+        self.closed.set()
+
+
+def test_a_hub_that_is_closed_in_the_midst_of_a_replay_ends_it() -> None:
+    broker = SlowToLocate()
+    hub = Hub(broker)
+    viewer = Viewer(hub.subscribe("t", last_event_id="x"))
+    assert broker.asked.wait(20)
+    hub.close()
+    viewer.end()
+    assert isinstance(viewer.subscription.error, HubClosed)
 
 
 def test_a_wake_that_raises_is_no_business_of_others(caplog: pytest.LogCaptureFixture) -> None:
