@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Final
 
 DRAIN_BYTES: Final = 65536  # what a FIFO holds on Linux
+# Seconds until a reader that was rung is back from its wait. It is not where it runs a finalizer that takes its own
+# bell down.
+BACK_SECONDS: Final = 0.5
 
 
 class Bell:
@@ -45,40 +48,52 @@ class Bell:
 
     def _reset(self) -> None:
         self._ringing = threading.RLock()  # owned for one non-blocking write, or the close
-        self._waiting = (
-            threading.Lock()
-        )  # owned by the reader while it waits; `take_down` waits for it, after a ring
+        self._waiting = threading.Lock()  # owned by the reader while it waits
         self._down = False
 
     def wait(self, seconds: float) -> None:
         """Wait until it rings, or `seconds` are over."""
         with self._waiting:
+            if not self._down:
+                poll = select.poll()
+                poll.register(self._descriptor, select.POLLIN)
+                if poll.poll(seconds * 1000):
+                    try:
+                        os.read(self._descriptor, DRAIN_BYTES)
+                    except BlockingIOError:
+                        pass
             if self._down:
-                return
-            poll = select.poll()
-            poll.register(self._descriptor, select.POLLIN)
-            if poll.poll(seconds * 1000):
-                try:
-                    os.read(self._descriptor, DRAIN_BYTES)
-                except BlockingIOError:
-                    pass
+                self._close()
 
     def ring(self) -> None:
         """Wake the reader."""
         with self._ringing:
-            if not self._down:
+            if self._descriptor >= 0:
                 try:
                     os.write(self._descriptor, b"!")
                 except OSError:
                     pass  # full: it has been rung often enough
 
+    @property
+    def hangs(self) -> bool:
+        """Whether it is still where others look for it."""
+        return os.path.exists(self._path)
+
     def take_down(self) -> None:
-        """Close and remove it."""
+        """Close and remove it, or leave that to the reader, if it does not come back from its wait at once."""
+        self._down = True
         self.ring()
-        with self._waiting, self._ringing:
-            if not self._down:
-                self._down = True
-                os.close(self._descriptor)
+        if self._waiting.acquire(timeout=BACK_SECONDS):
+            try:
+                self._close()
+            finally:
+                self._waiting.release()
+
+    def _close(self) -> None:
+        with self._ringing:
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                os.close(descriptor)
                 self._path.unlink(missing_ok=True)
 
     def forget(self) -> None:
@@ -86,6 +101,7 @@ class Bell:
         self._reset()
         self._down = True
         os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def _permit(path: Path, like: Path) -> None:

@@ -326,7 +326,8 @@ class Hub:
         """Stop the runs of this process, end its subscriptions (`HubClosed`), release everything. Once is enough.
 
         Takes `finish_runs` seconds at most, and one more for producers that do not let themselves be stopped; those
-        are left behind, and their end is published for them.
+        are left behind, and their end is published for them. A log that does not answer holds it up for two seconds
+        more, and five where such an end is to be published.
         """
         if not self._closing.acquire(blocking=False):
             return

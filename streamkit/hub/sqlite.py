@@ -10,6 +10,7 @@ Law of this file
   inside of one already: a finalizer that the garbage collector runs in the midst of a call, and that calls the hub.
 - Nobody is inside of SQLite while the process forks, else its allocator's mutex were locked for ever in the child: who
   forks takes all turns for that moment.
+- `close` waits for nobody who waits for the file: whoever is inside when it is closed puts its connection away.
 - Readers of other processes are woken by a *bell* (see `bells`). A look every second is the fallback.
 """
 
@@ -52,9 +53,9 @@ _READ: Final = "SELECT position, topic, event, data, id FROM log WHERE position 
 _HEAD: Final = "SELECT max(position) FROM log"
 _FLOOR: Final = "SELECT min(position) - 1 FROM log"
 
-# Seconds that a fork waits for a transaction to be over; those take a millisecond, unless the file is locked, and then
-# SQLite sleeps, outside of its mutexes.
-FORK_SECONDS: Final = 0.5
+# Seconds that a fork, or `close`, waits for a transaction to be over; those take a millisecond, unless the file is
+# locked, and then SQLite sleeps, outside of its mutexes.
+HOLD_SECONDS: Final = 0.5
 
 _inherited: Final[list[Connection]] = []
 """Connections of a parent process, kept so that nothing in the child ever closes them."""
@@ -66,36 +67,37 @@ _forking: Final[dict[int, list[_Turn]]] = {}
 
 
 class _Turn:
-    """A lock that nobody waits for longer than `BUSY_SECONDS`, and nobody who has it already."""
+    """A connection, and the lock of whoever uses it, for which nobody waits longer than `BUSY_SECONDS`."""
 
     def __init__(self, path: Path) -> None:
+        self.connection: Connection | None = None
+        self.taken = False
         self._path = path
         self._lock = threading.RLock()
-        self._taken = False
 
     def __enter__(self) -> None:
         if not self._lock.acquire(timeout=BUSY_SECONDS):
             raise BrokerUnavailable(
                 f"{str(self._path)!r} was in use by other threads of this process for more than {BUSY_SECONDS:g} s"
             )
-        if self._taken:
+        if self.taken:
             self._lock.release()
             raise BrokerUnavailable(
                 f"{str(self._path)!r} is in use by this very thread: the finalizer of something that was dropped (the"
                 " `finally` of a generator) calls the hub in the midst of another call; close it where it is used"
             )
-        self._taken = True
+        self.taken = True
 
     def __exit__(self, *_: object) -> None:
-        self._taken = False
+        self.taken = False
         self._lock.release()
 
     def hold(self) -> bool:
-        """Keep all others out, for a fork."""
-        return self._lock.acquire(timeout=FORK_SECONDS)
+        """Keep all other threads out, if that can be had soon."""
+        return self._lock.acquire(timeout=HOLD_SECONDS)
 
     def let_go(self) -> None:
-        """The fork is over."""
+        """Let them in again."""
         self._lock.release()
 
 
@@ -118,8 +120,6 @@ class SQLiteBroker:
         # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it.
         self._write_turn = _Turn(self._path)
         self._read_turn = _Turn(self._path)
-        self._writer: Connection | None = None
-        self._reader: Connection | None = None
         self._process = secrets.token_hex(8)  # whose presence is whose
         self._bells = Bells(self._path)
         self._bell: Bell | None = None
@@ -161,6 +161,8 @@ class SQLiteBroker:
         ids, bells, connection = self._write(add)
         connection.has_declared = True
         self._bells.ring(bells)
+        if self._closed:  # in between: what has just been opened to ring is closed by nobody else
+            self._bells.close()
         return ids
 
     def _trim(self, connection: Connection, head: int, added: int, now: float) -> None:
@@ -210,6 +212,9 @@ class SQLiteBroker:
 
     def _listen(self, connection: Connection, after: Position, limit: int) -> list[Record]:
         """Look into the log; before the first look hang the bell, so that what is published after it rings."""
+        if self._bell is not None and not self._bell.hangs:  # somebody removed it, perhaps with the file
+            self._bell.take_down()
+            self._bell, connection.bell_is_known = None, False
         if not connection.bell_is_known:
             if self._bell is None:
                 self._bell = self._bells.hang()
@@ -306,7 +311,8 @@ class SQLiteBroker:
 
     def after_fork(self) -> None:
         """Forget the parent's connections without closing them (https://sqlite.org/howtocorrupt.html section 2.6)."""
-        _inherited.extend(connection for connection in (self._writer, self._reader) if connection is not None)
+        turns = (self._write_turn, self._read_turn)
+        _inherited.extend(turn.connection for turn in turns if turn.connection is not None)
         if self._bell is not None:
             self._bell.forget()
         self._bells.forget()
@@ -318,27 +324,33 @@ class SQLiteBroker:
             return
         self._closed = True
         self.wake()
-        with self._read_turn:  # not before a reader inside `follow` has let go of the file
-            reader, self._reader = self._reader, None
-            bell = self._bell
-        if reader is not None:
-            reader.close()
-        with self._write_turn:
-            writer, self._writer = self._writer, None
-        if writer is not None:
-            self._say_goodbye(writer, bell)
-            writer.close()
-        if bell is not None:
-            bell.take_down()
+        for turn in (self._read_turn, self._write_turn):
+            if turn.hold():
+                try:
+                    if not turn.taken:  # else this is a finalizer, in the midst of a call of its own thread
+                        self._put_away(turn)
+                finally:
+                    turn.let_go()
         self._bells.close()
 
-    def _say_goodbye(self, writer: Connection, bell: Bell | None) -> None:
+    def _put_away(self, turn: _Turn) -> None:
+        """Close what belongs to a turn, once the broker is closed: by whoever is in that turn then, or comes next."""
+        connection, turn.connection = turn.connection, None
+        if turn is self._read_turn and self._bell is not None:
+            self._bell.take_down()
+        if connection is not None:
+            if turn is self._write_turn:
+                self._say_goodbye(connection)
+            connection.close()
+
+    def _say_goodbye(self, connection: Connection) -> None:
         try:
-            writer.execute("BEGIN IMMEDIATE")
-            leases.leave(writer, self._process)
-            if bell is not None:
-                writer.execute("DELETE FROM bells WHERE name = ?", (bell.name,))
-            writer.execute("COMMIT")
+            connection.execute(f"PRAGMA busy_timeout = {HOLD_SECONDS * 1000:.0f}")
+            connection.execute("BEGIN IMMEDIATE")
+            leases.leave(connection, self._process)
+            if self._bell is not None:
+                connection.execute("DELETE FROM bells WHERE name = ?", (self._bell.name,))
+            connection.execute("COMMIT")
         except sqlite3.Error:
             pass  # whoever comes next cleans up
 
@@ -361,33 +373,32 @@ class SQLiteBroker:
         return self._call(transaction)
 
     def _call(self, work: Callable[[Connection], T]) -> T:
-        with self._write_turn:
-            self._writer = self._current(self._writer)
-            return self._explained(work, self._writer)
+        return self._in_turn(self._write_turn, work)
 
     def _read(self, work: Callable[[Connection], T]) -> T:
-        with self._read_turn:
-            self._reader = self._current(self._reader)
-            return self._explained(work, self._reader)
+        return self._in_turn(self._read_turn, work)
 
-    def _current(self, connection: Connection | None) -> Connection:
+    def _in_turn(self, turn: _Turn, work: Callable[[Connection], T]) -> T:
+        with turn:
+            try:
+                return work(self._current(turn))
+            except sqlite3.Error as error:
+                raise explained(self._path, error, BUSY_SECONDS) from error
+            finally:
+                if self._closed:
+                    self._put_away(turn)
+
+    def _current(self, turn: _Turn) -> Connection:
         """The connection, opened where there is none, and anew where the file was replaced."""
         if self._closed:
             raise HubClosed(f"the hub on {self.url} is closed; make a new one to publish or subscribe")
-        if connection is not None:
-            if connection.inode == inode(self._path):
-                return connection
+        connection = turn.connection
+        if connection is not None and connection.inode != inode(self._path):
+            turn.connection = None
             connection.close()
-        try:
-            return open_file(self._path, BUSY_SECONDS)
-        except sqlite3.Error as error:
-            raise explained(self._path, error, BUSY_SECONDS) from error
-
-    def _explained(self, work: Callable[[Connection], T], connection: Connection) -> T:
-        try:
-            return work(connection)
-        except sqlite3.Error as error:
-            raise explained(self._path, error, BUSY_SECONDS) from error
+        if turn.connection is None:
+            turn.connection = open_file(self._path, BUSY_SECONDS)
+        return turn.connection
 
 
 def _records(connection: Connection, after: Position, limit: int) -> list[Record]:
@@ -430,12 +441,10 @@ def _before_fork() -> None:
     _forking[threading.get_ident()] = [turn for turn in turns if turn.hold()]
 
 
-def _after_fork_in_parent() -> None:
+def _after_fork() -> None:
     for turn in _forking.pop(threading.get_ident(), ()):
         turn.let_go()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_forking.clear
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import select
 import shutil
 import signal
 import sqlite3
@@ -674,3 +675,110 @@ def test_bells_of_the_dead_are_removed(tmp_path: Path) -> None:
     bells.ring([bell.name])
     assert bells.take_dead() == [bell.name]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_somebody_holds_does_not_hold_up_close(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 30.0)
+    hub = Hub(url)
+    viewer = Viewer(hub.subscribe("t", last_event_id="unknown"))
+    hub.publish("t", "1")
+    viewer.take(2)  # so its bell hangs
+    with contextlib.closing(sqlite3.connect(tmp_path / "events.db", isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        publishing = threading.Thread(target=hub.publish, args=("t", "2"))
+        publishing.start()
+        broker = hub.broker
+        assert isinstance(broker, SQLiteBroker)
+        eventually(lambda: broker._write_turn.taken)
+        began = time.monotonic()
+        hub.close()
+        assert time.monotonic() - began < 15
+        foreign.execute("ROLLBACK")
+        publishing.join(20)
+        viewer.end()
+        eventually(lambda: broker._write_turn.connection is None and broker._read_turn.connection is None)
+    assert [path.name for path in tmp_path.iterdir()] == ["events.db"]
+
+
+def test_who_rings_after_close_leaves_nothing_open(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Hub(url) as other:
+        Viewer(other.subscribe("t", last_event_id="unknown")).take(1)  # so its bell hangs
+        hub = Hub(url)
+        broker = hub.broker
+        assert isinstance(broker, SQLiteBroker)
+        ring, ringing, closed = broker._bells.ring, threading.Event(), threading.Event()
+
+        def ring_late(names: list[str]) -> None:
+            ringing.set()
+            assert closed.wait(20)
+            ring(names)
+            assert broker._bells._open
+
+        monkeypatch.setattr(broker._bells, "ring", ring_late)
+        publishing = threading.Thread(target=hub.publish, args=("t", "x"))
+        publishing.start()
+        assert ringing.wait(20)
+        hub.close()
+        closed.set()
+        publishing.join(20)
+        assert not broker._bells._open
+
+
+def test_a_bell_that_was_removed_is_hung_again(url: str, tmp_path: Path) -> None:
+    with Hub(url) as hub, Hub(url) as other:
+        viewer = Viewer(hub.subscribe("t"))
+        for number in range(2):
+            other.publish("t", str(number))
+            viewer.until(lambda number=number: viewer.events and viewer.events[-1].data == str(number))  # type: ignore[misc]
+            (bell,) = tmp_path.glob("*-bell-*")
+            for path in tmp_path.glob("events.db*"):
+                path.unlink()
+            eventually(lambda bell=bell: list(tmp_path.glob("*-bell-*")) not in ([], [bell]))  # type: ignore[misc]
+
+
+def test_a_bell_that_is_taken_down_by_who_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finalizer that closes the hub, in the midst of `wait`."""
+    bell = Bells(tmp_path / "events.db").hang()
+    assert bell is not None
+    poll = select.poll
+
+    def interrupted() -> select.poll:
+        bell.take_down()
+        return poll()
+
+    monkeypatch.setattr(select, "poll", interrupted)
+    waiting = threading.Thread(target=bell.wait, args=(20,), daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    bell.ring()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_hub_is_closed_in_a_child_too(url: str) -> None:
+    code = """
+import os, sys, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of forks beside threads
+from streamkit.errors import HubClosed
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+hub.publish("t", "x")
+hub.close()
+def publish():
+    try:
+        hub.publish("t", "x")
+    except HubClosed:
+        os.write(1, b"closed\\n")
+if os.fork():
+    os.wait()
+else:
+    thread = threading.Thread(target=publish)
+    thread.start()
+    thread.join()
+"""
+    with python(code, url) as process:
+        assert process.communicate(timeout=30)[0] == "closed\n"
