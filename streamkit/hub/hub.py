@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from math import inf
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -87,13 +89,13 @@ class Hub:
             ("retain", RETAIN if retain is None else retain),
             ("max_event_bytes", max_event_bytes),
         ):
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} cannot be {number!r}: give an int of at least 1")
-        if retain_seconds is not None and not retain_seconds > 0:
+            if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= sys.maxsize:
+                raise ValueError(f"{name} cannot be {number!r}: give an int from 1 to sys.maxsize")
+        if retain_seconds is not None and not 0 < retain_seconds < inf:
             raise ValueError(
                 f"retain_seconds cannot be {retain_seconds!r}: give seconds above 0, or None for off"
             )
-        if not finish_runs >= 0:
+        if not 0 <= finish_runs <= threading.TIMEOUT_MAX:
             raise ValueError(f"finish_runs cannot be {finish_runs!r}: give seconds, 0 to stop runs at once")
         if url is None or isinstance(url, (bytes, os.PathLike)):
             raise TypeError(

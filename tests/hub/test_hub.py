@@ -249,7 +249,11 @@ def test_bad_batches(hub: Hub) -> None:
     [
         ({"retain": 0}, "retain"),
         ({"retain": True}, "retain"),
+        ({"retain": 10**30}, "retain"),
         ({"retain_seconds": 0}, "retain_seconds"),
+        ({"retain_seconds": float("inf")}, "retain_seconds"),
+        ({"finish_runs": -1}, "finish_runs"),
+        ({"finish_runs": float("inf")}, "finish_runs"),
         ({"max_event_bytes": 0}, "max_event_bytes"),
     ],
 )

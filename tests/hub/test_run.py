@@ -376,5 +376,3 @@ def test_runs_may_finish_when_the_hub_is_closed(make: Make) -> None:
     answer.step.release()
     closing.join(20)
     assert viewer.end()[-1].event == "complete"
-    with pytest.raises(ValueError, match="finish_runs"):
-        Hub(finish_runs=-1)
