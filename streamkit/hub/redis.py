@@ -81,7 +81,8 @@ class RedisBroker:
         """Add to the log; see `Broker.append`.
 
         After BrokerUnavailable it is unknown whether Redis has the entries: perhaps only its answer was lost. The
-        attempts within one call do not add them twice.
+        attempts within one call do not add them twice: where that cannot be told any more, because all that the log
+        holds was published since the first one, it is raised too.
         """
         if not entries:
             self._calls.check_open()
@@ -107,6 +108,11 @@ class RedisBroker:
             return BrokerUnavailable(
                 f"{self.url}: the stream {self._address.stream!r} holds entries that no hub wrote;"
                 " choose another name, ?stream=..."
+            )
+        if reply[0] == b"unknown":
+            return BrokerUnavailable(
+                f"{self.url} did not answer at first, and has been sent more since than it retains: nobody knows"
+                " whether this was published; publish it again, or retain more"
             )
         id = reply[1].decode()
         if reply[0] == b"taken":

@@ -100,7 +100,7 @@ class RedisCalls:
                 wait = uniform(pause / 2, pause)
                 if self._is_final(error) or monotonic() + wait >= deadline:
                     raise BrokerUnavailable(self.explained(error)) from error
-            attempt = 1
+            attempt = round(1000 * self.timeout)
             pause = min(2 * pause, LONGEST_PAUSE)
             self._closing.wait(wait)
 

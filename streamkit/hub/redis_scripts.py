@@ -10,8 +10,9 @@ Law of this file
   Redis 7), and the numbers of a log that was made anew are larger than all of the one that was lost.
 - A position is checked by both parts, because Redis may come back with less than it had (a failover to a replica that
   lagged, a power cut): then a number is given out twice, but not with the same time.
-- Every script gets as ARGV[1] "0" at the first attempt of a call and "1" at those that follow a lost answer. So each
-  can be repeated: by what it does, or by a token that all attempts of a call have in common.
+- Every script gets as ARGV[1] "0" at the first attempt of a call; at those that follow a lost answer, the milliseconds
+  within which all attempts of a call are made. So each can be repeated: by what it does, or by a token that all
+  attempts of a call have in common.
 - Numbers stay below 2^53, where Lua's are exact; they are formatted by '%.0f', since tostring() keeps 14 digits only.
 
 Commands of Redis 5 (streams) are enough; nothing here needs 6.2 or 7.
@@ -68,7 +69,7 @@ local function log_of(key) return log_in(redis.call('GET', key)) end
 # ARGV: attempt, what is to be retained from now on ("entries milliseconds", of which 0 is any age; "": as was said
 # before), number of an entry that is older than the call, token, of which the first 8 characters are the epoch of a new
 # log; then topic, data, event, id of each entry: "" for no event, else "=" and the event; "" for no own id. Returns
-# "epoch base number ms" of the first entry, or {"taken", id}, {"reserved", id}, {"foreign"}.
+# "epoch base number ms" of the first entry, or {"taken", id}, {"reserved", id}, {"foreign"}, {"unknown"}.
 APPEND: Final = _script(
     "stream log ids retention",
     _LOG
@@ -88,17 +89,19 @@ if not epoch then
   last = base
 elseif attempt ~= '0' then
   -- The first attempt may have been done although its answer was lost: then its token is in an entry since then.
-  local since, upper, looked = tonumber(ARGV[3]), '+', 0
+  local since, upper, looked, number, at = math.max(base, tonumber(ARGV[3])), '+', 0, nil, nil
   repeat
     local page = redis.call('XREVRANGE', stream, upper, '-', 'COUNT', 20)
     for _, entry in ipairs(page) do
-      local number, at = string.match(entry[1], '^(%d+)-(%d+)$')
+      number, at = string.match(entry[1], '^(%d+)-(%d+)$')
       if tonumber(number) <= since then page = {} break end
       if entry[2][#entry[2]] == ARGV[4] then return string.format('%s %.0f %s %s', epoch, base, number, at) end
       upper = string.format('%.0f', tonumber(number) - 1)
     end
     looked = looked + 20
   until #page < 20 or looked >= 100000
+  -- All that was looked at is younger than the call, and there was more, which may have had the token.
+  if number and tonumber(number) > since + 1 and tonumber(at) >= ms - attempt then return {'unknown'} end
 end
 
 local chosen, floor = {}, nil

@@ -390,6 +390,45 @@ def test_a_lost_answer_is_found_among_what_others_published(
         between.close()
 
 
+def test_a_lost_answer_that_nobody_can_find_any_more_doubles_nothing(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is held was published by others since the first attempt, which the log may have forgotten."""
+    monkeypatch.setattr(redis_calls, "FIRST_PAUSE", 0.4)
+    between = Between(server)
+    try:
+        with broker_on(server.url(port=between.port)) as broker, broker_on(server.url()) as other:
+            small = RedisBroker(server.url(), retain=10)
+            small.append([entry("theirs")])
+            small.close()
+            between.losing = 1
+            refused: list[str] = []
+
+            def publish() -> None:
+                try:
+                    broker.append([entry("mine")])
+                except BrokerUnavailable as error:
+                    refused.append(str(error))
+
+            call = threading.Thread(target=publish)
+            call.start()
+            eventually(lambda: between.losing == 0)
+            for _ in range(5):
+                other.append([entry("theirs")] * 100)
+            call.join(20)
+            assert len(refused) == 1
+            assert "nobody knows whether this was published" in refused[0]
+            other.append([entry("theirs")])
+            held = all_after(other, other.floor(), 500)
+            assert {record.data for record in held} == {"theirs"}
+            between.losing = 1
+            broker.append([entry("again")])  # nothing is trimmed in between: its first attempt is found
+            held = all_after(other, other.floor(), 500)
+            assert [record.data for record in held].count("again") == 1
+    finally:
+        between.close()
+
+
 def test_tls(server: RedisServer, tmp_path: Path) -> None:
     program("openssl")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
