@@ -12,7 +12,7 @@ from streamkit.flow.table_rows import TableRows
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_columns import Columns
 from streamkit.formats.csv_rows import CSVEncoder
-from streamkit.responses.options import StreamOptions
+from streamkit.responses.options import StreamOptions, switch
 from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 from streamkit.responses.streaming import generated_headers
 
@@ -58,6 +58,8 @@ class CSVResponse(StreamedResponse):
         flush_seconds: float | None = FLUSH_SECONDS,
         **options: Unpack[StreamOptions],
     ) -> None:
+        switch("bom", bom)
+        switch("guard_formulas", guard_formulas)
         self._encoder = encoder = CSVFraming(
             header=header,
             dialect=dialect,

@@ -37,7 +37,6 @@ from streamkit.formats.conditional import (
     parse_etags,
     strong_match,
 )
-from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
 from streamkit.formats.file_answer import Representation, file_answer
 from streamkit.formats.header_fields import http_date, parse_http_date
@@ -45,13 +44,14 @@ from streamkit.responses.compression import vary_by_encoding
 from streamkit.responses.directory import PathPlace, Refusal, open_variant, place_of
 from streamkit.responses.early_errors import early_answer
 from streamkit.responses.file_parameters import (
+    check_switches,
     check_validators,
     checked_digests,
     content_type_of,
+    disposition_of,
     own_name,
-    whole_or_empty,
 )
-from streamkit.responses.options import StreamOptions
+from streamkit.responses.options import StreamOptions, whole
 from streamkit.responses.streamed import StreamedResponse
 from streamkit.responses.streaming import ChunkFraming, generated_headers
 
@@ -117,10 +117,7 @@ class FileResponse(StreamedResponse):
         follow: bool | Callable[[], object] = False,
         **options: Unpack[StreamOptions],
     ) -> None:
-        if not isinstance(as_attachment, bool):
-            raise TypeError(
-                f"as_attachment is {as_attachment!r}; it is True or False, and the name is filename="
-            )
+        check_switches(as_attachment, follow_symlinks, dotfiles, precompressed, follow)
         check_validators(etag, last_modified)
         self._given_etag = etag
         self._given_time = last_modified
@@ -130,18 +127,16 @@ class FileResponse(StreamedResponse):
         self._follows = follow is not False
         source = self._opened(path_or_file, size)
         try:
-            name = filename or (own_name(path_or_file) if self._place is None else self._place.name)
-            if as_attachment and name is None:
-                raise ValueError("as_attachment needs filename=: what is sent has no name to offer")
+            name = own_name(path_or_file) if self._place is None else self._place.name
+            disposition = disposition_of(filename, name, as_attachment)
+            content_type = content_type_of(filename or name, mimetype)
             if self._refusal is not None:
                 options = {**options, "status": self._refusal.status.value, "headers": None}
-                name, mimetype, as_attachment, filename = None, "text/plain", False, None
+                disposition, content_type = None, "text/plain; charset=utf-8"
             self._check_combination(source)
-            self._start(source, content_type_of(name, mimetype), follow, options)
-            if as_attachment and name is not None and filename is None:
-                filename = presentable_filename(name)
-            if filename is not None:
-                self.headers["Content-Disposition"] = content_disposition(filename, attachment=as_attachment)
+            self._start(source, content_type, follow, options)
+            if disposition is not None:
+                self.headers["Content-Disposition"] = disposition
         except BaseException:
             source.close()
             raise
@@ -156,7 +151,8 @@ class FileResponse(StreamedResponse):
 
     def _opened(self, path_or_file: object, size: int | None) -> ByteSource:
         self._refusal: Refusal | None = None
-        whole_or_empty(size)
+        if size is not None:
+            whole("size", size, least=0)
         if self._place is not None:
             if size is not None:
                 raise ValueError("size is for a function or a file object; a path has its own")

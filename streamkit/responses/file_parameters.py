@@ -7,15 +7,25 @@ import os
 from collections.abc import Mapping
 
 from streamkit.formats.conditional import parse_etag
+from streamkit.formats.content_disposition import content_disposition, presentable_filename
 from streamkit.formats.digest_fields import ALGORITHMS
-from streamkit.formats.header_fields import check_header, http_date
-from streamkit.responses.options import whole
+from streamkit.formats.header_fields import http_date
+from streamkit.responses.options import content_type, switch
 
 
-def whole_or_empty(size: int | None) -> None:
-    """Check `size`, which unlike other sizes may be 0."""
-    if size != 0:
-        whole("size", size)
+def check_switches(
+    as_attachment: object, follow_symlinks: object, dotfiles: object, precompressed: object, follow: object
+) -> None:
+    """Raise TypeError for what switches nothing on or off."""
+    if not isinstance(as_attachment, bool):
+        raise TypeError(f"as_attachment is {as_attachment!r}; it is True or False, and the name is filename=")
+    switch("follow_symlinks", follow_symlinks)
+    switch("dotfiles", dotfiles)
+    switch("precompressed", precompressed)
+    if not (isinstance(follow, bool) or callable(follow)):
+        raise TypeError(
+            f"follow is {follow!r}; give True, False, or a function that says whether the file grows"
+        )
 
 
 def check_validators(etag: object, last_modified: object) -> None:
@@ -56,11 +66,21 @@ def own_name(file: object) -> str | None:
     return os.path.basename(name) if isinstance(name, str) else None
 
 
+def disposition_of(filename: str | None, name: str | None, as_attachment: bool) -> str | None:
+    """The Content-Disposition, or None for none. Raises TypeError or ValueError for what is no name."""
+    if filename is not None:
+        return content_disposition(filename, attachment=as_attachment)
+    if not as_attachment:
+        return None
+    if name is None:
+        raise ValueError("as_attachment needs filename=: what is sent has no name to offer")
+    return content_disposition(presentable_filename(name))
+
+
 def content_type_of(name: str | None, mimetype: str | None) -> str:
-    """The Content-Type of `mimetype`; None guesses it from `name`. Raises as `check_header` does."""
+    """The Content-Type of `mimetype`; None guesses it from `name`. Raises as `content_type` does."""
     if mimetype is None:
         mimetype, coding = mimetypes.guess_type(name or "")
         if mimetype is None or coding is not None:  # a .tar.gz is not a tar file to the one who gets it
             mimetype = "application/octet-stream"
-    check_header("Content-Type", mimetype)
-    return f"{mimetype}; charset=utf-8" if mimetype.startswith("text/") and ";" not in mimetype else mimetype
+    return content_type(mimetype)

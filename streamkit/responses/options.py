@@ -58,7 +58,8 @@ def check_options(response: type, options: StreamOptions) -> None:
         if word not in StreamOptions.__annotations__:
             raise TypeError(_no_such_option(response, word))
     seconds("max_duration", options.get("max_duration"))
-    whole("max_bytes", options.get("max_bytes"))
+    if (max_bytes := options.get("max_bytes")) is not None:
+        whole("max_bytes", max_bytes, or_none=", or None to switch it off")
     function("on_close", options.get("on_close"))
     switch("compress", options.get("compress", False))
     limiter, key = options.get("limiter"), options.get("limit_key")
@@ -93,8 +94,8 @@ def _no_such_option(response: type, word: str) -> str:
 def _check_status(status: object) -> None:
     if isinstance(status, bool) or not isinstance(status, (int, str)):
         raise TypeError(f'status is {status!r}; give a number such as 200, or a line such as "200 OK"')
-    code = status.partition(" ")[0] if isinstance(status, str) else f"{status:d}"
-    if not re.fullmatch("[2-5][0-9][0-9]", code):
+    line = status if isinstance(status, str) else f"{status:d}"
+    if not re.fullmatch(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?", line):
         raise ValueError(f'status is {status!r}; give a number from 200 to 599, or a line such as "200 OK"')
 
 
@@ -124,14 +125,12 @@ def seconds(name: str, value: float | None) -> None:
         raise ValueError(f"{name} is {value!r}; give a number of seconds above 0, or None to switch it off")
 
 
-def whole(name: str, value: int | None) -> None:
-    """Check a parameter that is a size: a whole number above 0, or None for off."""
-    if value is None:
-        return
+def whole(name: str, value: object, *, least: int = 1, or_none: str = "") -> None:
+    """Check a parameter that is a size: a whole number from `least` on. or_none: what the error says of None."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} is {value!r}; give a whole number, or None to switch it off")
-    if value <= 0:
-        raise ValueError(f"{name} is {value!r}; give a number above 0, or None to switch it off")
+        raise TypeError(f"{name} is {value!r}; give a whole number{or_none}")
+    if value < least:
+        raise ValueError(f"{name} is {value!r}; give a whole number from {least} on{or_none}")
 
 
 def switch(name: str, value: object) -> None:
@@ -148,11 +147,27 @@ def function(name: str, value: object) -> None:
 
 def checked_headers(headers: Headers | None) -> list[tuple[str, str]]:
     """The pairs of `headers`. Raises TypeError or ValueError for what no server may be given (see `check_header`)."""
-    given: Iterable[Any] = headers.items() if isinstance(headers, Mapping) else headers or ()
+    given: Any = headers.items() if isinstance(headers, Mapping) else headers or ()
     pairs = []
-    for pair in given:
+    for pair in given if isinstance(given, Iterable) else [given]:
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise TypeError(f"headers has {pair!r}; give a mapping, or pairs of a name and a value")
-        check_header(*pair)
-        pairs.append((pair[0], pair[1]))
+        name, value = pair
+        check_header(name, value)
+        if name.lower() == "content-length" and not re.fullmatch("[0-9]+", value):
+            raise ValueError(
+                f"header 'Content-Length' is {value!r}; give the number of bytes (RFC 9110 section 8.6)"
+            )
+        pairs.append((name, value))
     return pairs
+
+
+def content_type(mimetype: object) -> str:
+    """The Content-Type of `mimetype`; a text that names no charset is in UTF-8. Raises TypeError, ValueError."""
+    if not isinstance(mimetype, str):
+        raise TypeError(f'mimetype is {mimetype!r}; give a text such as "text/plain"')
+    check_header("Content-Type", mimetype)
+    if not re.match(r"[^/;\s]+/[^/;\s]+\s*(;|$)", mimetype):
+        raise ValueError(f'mimetype is {mimetype!r}; give a type and a subtype, such as "text/plain"')
+    plain_text = mimetype.lower().startswith("text/") and "charset=" not in mimetype.lower()
+    return f"{mimetype}; charset=utf-8" if plain_text else mimetype

@@ -24,7 +24,6 @@ from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.sources import check_items, close_quietly
 from streamkit.flow.stream import Stream
 from streamkit.flow.writer import Writer, WriterPump
-from streamkit.formats.header_fields import check_header
 from streamkit.formats.last_event_id import last_event_id
 from streamkit.responses.compression import negotiate
 from streamkit.responses.early_errors import early_answer
@@ -112,7 +111,6 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             thread = "request"  # nothing has to happen while the producer is silent
         pairs = checked_headers(options.get("headers"))
         given = {name.lower() for name, _ in pairs}
-        check_header("Content-Type", content_type)
         self._compress = options.get("compress", False)
         self._limiter = options.get("limiter")
         self._limit_key = options.get("limit_key")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from streamkit.flow.framing import AbortedWhenBroken
 from streamkit.flow.sources import Items
 from streamkit.flow.writer import ChunkWriter, Writer
-from streamkit.responses.options import StreamOptions
+from streamkit.responses.options import StreamOptions, content_type
 from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+
+_IN_UTF_8: Final = re.compile(r'charset="?utf-?8\b', re.IGNORECASE)
 
 
 class ChunkFraming(AbortedWhenBroken):
@@ -33,7 +37,7 @@ class ChunkFraming(AbortedWhenBroken):
             if self._text:
                 return item.encode()
             raise TypeError(
-                "a chunk is str; yield bytes (text.encode()), or give a text mimetype such as text/plain"
+                "a chunk is str; yield bytes (text.encode()), or give a mimetype in UTF-8, such as text/plain"
             )
         raise TypeError(f"a chunk is {type(item).__name__}; yield bytes")
 
@@ -47,10 +51,10 @@ class ChunkFraming(AbortedWhenBroken):
 class StreamingResponse(StreamedResponse):
     """Chunks of bytes from any iterable, generator, callable or binary file; each goes out at once.
 
-    chunks: items are bytes, or FLUSH; with a text mimetype also `str`, sent as UTF-8. Headers wait for the first
-        chunk, so what is raised before it is a real HTTP error; raised later, the connection is aborted, never
-        ended cleanly.
-    mimetype: default application/octet-stream, which is sent with `X-Content-Type-Options: nosniff`.
+    chunks: items are bytes, or FLUSH; where the mimetype is in UTF-8 also `str`. Headers wait for the first chunk, so
+        what is raised before it is a real HTTP error; raised later, the connection is aborted, never ended cleanly.
+    mimetype: default application/octet-stream, which is sent with `X-Content-Type-Options: nosniff`. A text is in UTF-8
+        unless a `charset` says otherwise.
     flush_bytes, flush_seconds: chunks are gathered to this size or age before they go out. Default: each at once.
     options: see StreamOptions.
     delivery: "auto" runs the producer on a thread of its own, so that a client that leaves is noticed while the
@@ -66,17 +70,13 @@ class StreamingResponse(StreamedResponse):
         flush_seconds: float | None = None,
         **options: Unpack[StreamOptions],
     ) -> None:
-        if not isinstance(mimetype, str):
-            raise TypeError(f'mimetype is {mimetype!r}; give a text such as "text/plain"')
-        if "/" not in mimetype:
-            raise ValueError(f'mimetype is {mimetype!r}; give a type and a subtype, such as "text/plain"')
-        text = mimetype.startswith("text/") or "charset=" in mimetype
+        kind = content_type(mimetype)
         super().__init__(
             "stream",
-            ChunkFraming(text=text),
+            ChunkFraming(text=_IN_UTF_8.search(kind) is not None),
             chunks,
             "chunks",
-            content_type=f"{mimetype}; charset=utf-8" if text and "charset=" not in mimetype else mimetype,
+            content_type=kind,
             thread="own",
             wait_first=float("inf"),
             flush_bytes=flush_bytes,

@@ -197,8 +197,10 @@ def test_a_store_that_does_not_keep_its_word(piece: Any, error: type[Exception])
 def test_sizes() -> None:
     with pytest.raises(ValueError, match="size="):
         FileResponse(lambda start, stop: b"")
-    with pytest.raises(ValueError, match="size"):
+    with pytest.raises(ValueError, match="size is -1; give a whole number from 0 on"):
         FileResponse(lambda start, stop: b"", size=-1)
+    with pytest.raises(TypeError, match=r"size is 1\.5; give a whole number"):
+        FileResponse(lambda start, stop: b"", size=1.5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="path has its own"):
         FileResponse("/etc/hostname", size=3)
     answer = Answer(FileResponse(lambda start, stop: b"", size=0), HTTP_RANGE="bytes=0-")

@@ -28,6 +28,7 @@ from streamkit import (
 )
 from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError, TooManyStreams
 from streamkit.flow.stream_threads import stream_threads
+from streamkit.responses.zip_archive import ZipResponse
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -410,10 +411,15 @@ def test_a_wrong_option_is_refused_by_the_class_that_was_called() -> None:
         (StreamingResponse, {"headers": {"X-A": "b\r\nSet-Cookie: c"}}),
         (StreamingResponse, {"headers": {"Transfer-Encoding": "chunked"}}),
         (StreamingResponse, {"headers": {"Connection": "keep-alive"}}),
+        (StreamingResponse, {"headers": {"content-length": "-5"}}),
+        (StreamingResponse, {"headers": [("Content-Length", "1_0")]}),
         (StreamingResponse, {"mimetype": "text"}),
+        (StreamingResponse, {"mimetype": "text/ ;x"}),
         (StreamingResponse, {"mimetype": "text/plain\r\nX-A: b"}),
         (StreamingResponse, {"status": 99}),
         (StreamingResponse, {"status": "teapot"}),
+        (StreamingResponse, {"status": "200 OK\r\nX-A: b"}),
+        (StreamingResponse, {"status": "200 \u20ac"}),
         (StreamingResponse, {"limit_key": "a"}),
     ],
 )
@@ -432,10 +438,16 @@ def test_parameters_out_of_range_are_refused(kind: type[Any], parameters: dict[s
         (CSVResponse, {"limiter": 5}),
         (CSVResponse, {"limiter": Limiter(1), "limit_key": 5}),
         (CSVResponse, {"compress": "gzip"}),
+        (CSVResponse, {"bom": "no"}),
+        (CSVResponse, {"guard_formulas": None}),
+        (CSVResponse, {"flush_bytes": None}),
+        (ZipResponse, {"deflate": 0}),
         (NDJSONResponse, {"max_rate": "1M"}),
         (NDJSONResponse, {"max_rate": True}),
         (NDJSONResponse, {"status": None}),
         (NDJSONResponse, {"headers": ["X-A"]}),
+        (NDJSONResponse, {"headers": 5}),
+        (NDJSONResponse, {"max_bytes": 1e6}),
         (StreamingResponse, {"mimetype": None}),
     ],
 )
@@ -443,6 +455,27 @@ def test_parameters_of_another_type_are_refused(kind: type[Any], parameters: dic
     name = list(parameters)[-1]
     with pytest.raises(TypeError, match=f"^{name} (is|has) "):
         kind([], **parameters)
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "content_type"),
+    [
+        ("text/plain", "text/plain; charset=utf-8"),
+        ("Text/Plain; format=flowed", "Text/Plain; format=flowed; charset=utf-8"),
+        ('application/json; Charset="UTF-8"', 'application/json; Charset="UTF-8"'),
+    ],
+)
+def test_text_in_utf_8(mimetype: str, content_type: str) -> None:
+    answer = Answer(StreamingResponse(["\xe4"], mimetype=mimetype))
+    assert (answer.headers["Content-Type"], answer.body) == (content_type, "\xe4".encode())
+
+
+@pytest.mark.parametrize("mimetype", ["image/png", "text/plain; charset=iso-8859-1"])
+def test_text_is_refused_where_nobody_would_read_utf_8(mimetype: str) -> None:
+    with pytest.raises(TypeError, match="a chunk is str; yield bytes"):
+        Answer(StreamingResponse(["\xe4"], mimetype=mimetype))
+    answer = Answer(StreamingResponse([b"\xe4"], mimetype=mimetype))
+    assert (answer.headers["Content-Type"], answer.body) == (mimetype, b"\xe4")
 
 
 def test_the_byte_quota_aborts_rows_and_pauses_events() -> None:
