@@ -83,11 +83,12 @@ class CSVResponse(StreamedResponse):
             flush_seconds=flush_seconds,
             options=options,
         )
-        self._own_type = self.headers["Content-Type"] == encoder.content_type
+        self._first_type = encoder.content_type
         generated_headers(self)
         if filename is not None:
             self.headers["Content-Disposition"] = content_disposition(filename)
 
     def _before_start(self) -> None:
-        if self._own_type:  # whether there is a header row may be known only from the first row
+        # Whether there is a header row may be known only from the first row; unless somebody else gave the type.
+        if self.headers.get("Content-Type") == self._first_type:
             self.headers["Content-Type"] = self._encoder.content_type

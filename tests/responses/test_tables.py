@@ -101,6 +101,13 @@ def test_rows_of_sqlite_by_name(connection: sqlite3.Connection) -> None:
     assert answer.body == b"name,id\r\nrow 1,1\r\nrow 2,2\r\n"
 
 
+def test_a_type_that_is_set_later_is_kept() -> None:
+    response = CSVResponse([{"a": 1}])
+    response.content_type = "text/plain; charset=utf-8"
+    assert Answer(response).headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert Answer(CSVResponse([{"a": 1}])).headers["Content-Type"].endswith("; header=present")
+
+
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("count", [0, 1, 1200])
 def test_a_server_side_cursor(late: bool, count: int) -> None:
