@@ -303,9 +303,8 @@ class FileResponse(StreamedResponse):
 
     def _decide(self, method: str, environ: Mapping[str, Any]) -> None:
         """The status, the pieces and their headers for this request."""
-        read = isinstance(
-            self.response, (list, tuple)
-        )  # by a hook, which may have put other bytes in their place
+        length = self.calculate_content_length()
+        read = length is not None  # by a hook, which may have put other bytes in their place
         request = _RequestFields({**environ, "HTTP_RANGE": None} if read else environ)
         if self._take_validators():  # a hook has set them
             self._describe()
@@ -313,7 +312,7 @@ class FileResponse(StreamedResponse):
             self._choose_variant(method, request)
         content_type = self.headers.get("Content-Type") or "application/octet-stream"
         file = Representation(
-            sum(map(len, self.iter_encoded())) if read else self._parts.source.size,
+            self._parts.source.size if length is None else length,
             content_type,
             self._etag,
             self._modified,

@@ -208,6 +208,13 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         """Whether something has read the body (`get_data`, `freeze`) or put data in its place (`set_data`)."""
         return isinstance(self.response, (list, tuple))
 
+    def calculate_content_length(self) -> int | None:
+        """The length of a body that was read or replaced; None for a stream.
+
+        Werkzeug's `make_conditional` asks for it, and would read a stream to its end, which may never come.
+        """
+        return sum(map(len, self.iter_encoded())) if self._is_buffered() else None
+
     def get_wsgi_response(
         self, environ: dict[str, Any]
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,29 @@ def test_a_hook_that_reads_a_file_gets_it_sent_whole(tmp_path: Path, hook: Any, 
     assert client.get("/", headers={"If-None-Match": plain.headers["ETag"]}).status_code == 304
     refused = client.get("/", headers={"If-Match": '"other"'})
     assert (refused.status_code, refused.data, refused.headers["Content-Length"]) == (412, b"", "0")
+
+
+def test_a_stream_is_made_conditional_without_reading_it() -> None:
+    """Werkzeug would look for a Content-Length in the body."""
+    own = flask.Flask(__name__)
+    closed = threading.Event()
+
+    def events() -> Iterator[str]:
+        try:
+            while True:
+                yield "again"
+        finally:
+            closed.set()
+
+    @own.get("/")
+    def view() -> Any:
+        return EventSourceResponse(events()).make_conditional(flask.request)
+
+    answer = own.test_client().get("/")
+    assert "Content-Length" not in answer.headers
+    assert next(answer.iter_encoded()).startswith(b":\n")
+    answer.close()
+    assert closed.wait(10)
 
 
 def test_a_hook_that_wraps_a_file_sees_the_range(tmp_path: Path) -> None:
