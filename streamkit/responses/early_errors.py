@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import sys
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from streamkit.errors import TooManyStreams
 from streamkit.formats.event_stream import retry_line
 from streamkit.responses.plain import PlainResponse
+
+log: Final = logging.getLogger("streamkit")
 
 
 class Answer(Protocol):
@@ -41,14 +44,13 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> Answer:
             answer = application.handle_exception(unhandled)
         finished: Answer = application.finalize_request(answer, from_error_handler=True)
         return finished
-    get_response = getattr(error, "get_response", None)  # werkzeug.exceptions.HTTPException
-    if get_response is not None:
-        # Not always a response: `abort` takes any WSGI application.
-        response: Answer = sys.modules["werkzeug.wrappers"].Response.force_type(
-            get_response(environ), environ
-        )
+    exceptions = sys.modules.get("werkzeug.exceptions")
+    if exceptions is not None and isinstance(error, exceptions.HTTPException):
+        given = error.get_response(environ)  # not always a response: `abort` takes any WSGI application
+        response: Answer = sys.modules["werkzeug.wrappers"].Response.force_type(given, environ)
         return response
     if "uwsgi.version" in environ:  # it closes the connection without an answer when an application raises
+        log.error("no answer to %s", ascii(environ.get("PATH_INFO", "")), exc_info=error)
         return PlainResponse(
             [b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8"
         )

@@ -196,6 +196,26 @@ def test_what_a_callable_raises_is_raised_before_start_response(kind: type[Any])
         kind(start)({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
 
 
+def test_an_error_that_is_like_one_of_werkzeug_is_none() -> None:
+    class NotFound(Exception):
+        def get_response(self) -> bytes:
+            return b"of another library"
+
+    def rows() -> Any:
+        raise NotFound
+
+    with pytest.raises(NotFound):
+        Answer(CSVResponse(rows))
+
+
+def test_uwsgi_is_given_an_answer_and_the_log_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    """uWSGI itself would close the connection; and a response that never became a stream has no line of its own."""
+    response = CSVResponse([["a"]], limiter=Limiter(1), limit_key=lambda environ: environ["user"])
+    answer = Answer(response, **{"uwsgi.version": "2.0"})
+    assert (answer.status, answer.body) == ("500 Internal Server Error", b"Internal Server Error\n")
+    assert "KeyError: 'user'" in caplog.text
+
+
 def test_wait_first_lets_the_first_event_fail_as_a_real_error() -> None:
     def items() -> Iterator[str]:
         raise LookupError
