@@ -17,6 +17,7 @@ from streamkit.flow.limiter import Limiter
 from streamkit.flow.rate import Allowance, Limit, Rate
 from streamkit.flow.stream import Stream
 from streamkit.formats.header_fields import check_header
+from streamkit.responses.plain import status_line
 
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 Delivery = Literal["auto", "threaded", "detached"]
@@ -76,7 +77,7 @@ def check_options(response: type, options: StreamOptions) -> None:
     delivery = options.get("delivery", "auto")
     if delivery not in ("auto", "threaded", "detached"):
         raise ValueError(f'delivery is {delivery!r}; it is "auto", "threaded" or "detached"')
-    _check_status(options.get("status", 200))
+    status_line(options.get("status", 200))
 
 
 def _no_such_option(response: type, word: str) -> str:
@@ -89,14 +90,6 @@ def _no_such_option(response: type, word: str) -> str:
     near = difflib.get_close_matches(word, known, 1)
     guess = f" (did you mean {near[0]}?)" if near else ""
     return f"{response.__name__} has no option {word!r}{guess}; it has {', '.join(known)}"
-
-
-def _check_status(status: object) -> None:
-    if isinstance(status, bool) or not isinstance(status, (int, str)):
-        raise TypeError(f'status is {status!r}; give a number such as 200, or a line such as "200 OK"')
-    line = status if isinstance(status, str) else f"{status:d}"
-    if not re.fullmatch(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?", line):
-        raise ValueError(f'status is {status!r}; give a number from 200 to 599, or a line such as "200 OK"')
 
 
 def allowance(max_rate: float | Limit | Sequence[Limit] | None) -> Allowance | None:

@@ -6,19 +6,23 @@ written for one works with the other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 from wsgiref.headers import Headers
 
 from streamkit.formats.header_fields import check_header
+
+# RFC 9112 section 4: a code and a reason; PEP 3333: in Latin-1.
+_STATUS: Final = re.compile(r"[2-5][0-9]{2}(?: [\t\x20-\x7e\x80-\xff]*)?")
 
 
 class PlainResponse:
     """A WSGI response. `headers` is a mapping or pairs, `response` an iterable of bytes.
 
     status: a code, or a line such as "404 Not Found"; None is 200. content_type: the whole header value. Raises
-    ValueError for a status that is none, TypeError or ValueError for a Content-Type that no server may be given.
+    TypeError or ValueError for a status that is none, and for a Content-Type that no server may be given.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class PlainResponse:
 
     @status.setter
     def status(self, status: int | str) -> None:
-        self._status = _status_line(status)
+        self._status = status_line(status)
 
     @property
     def status_code(self) -> int:
@@ -52,7 +56,7 @@ class PlainResponse:
 
     @status_code.setter
     def status_code(self, code: int) -> None:
-        self._status = _status_line(code)
+        self._status = status_line(code)
 
     @property
     def content_type(self) -> str | None:
@@ -100,18 +104,17 @@ class PlainResponse:
 
     def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
         """The headers as they are sent for this request."""
-        return self.headers
+        headers = Headers(self.headers.items())
+        if self.status_code == 204:
+            del headers["Content-Length"]  # RFC 9110 section 8.6; nothing happens where there is none
+        return headers
 
     def get_wsgi_response(
         self, environ: dict[str, Any]
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """The body, the status line and the headers that answer this request."""
         headers = list(self.get_wsgi_headers(environ).items())
-        if (
-            environ.get("REQUEST_METHOD") == "HEAD"
-            or self.status_code < 200
-            or self.status_code in (204, 304)
-        ):
+        if environ.get("REQUEST_METHOD") == "HEAD" or self.status_code in (204, 304):
             return _Closing((), self.close), self.status, headers
         return _Closing(self.response, self.close), self.status, headers
 
@@ -132,10 +135,17 @@ class _Closing:
         return iter(self._chunks)
 
 
-def _status_line(status: int | str) -> str:
-    if isinstance(status, str):
-        return status if " " in status else _status_line(int(status))
+def status_line(status: object) -> str:
+    """A code, or a line, as a line with a reason. Raises TypeError or ValueError for what is no final status."""
+    if isinstance(status, bool) or not isinstance(status, (int, str)):
+        raise TypeError(f'status is {status!r}; give a number such as 200, or a line such as "200 OK"')
+    line = status if isinstance(status, str) else f"{status:d}"
+    if not _STATUS.fullmatch(line):
+        raise ValueError(f'status is {status!r}; give a number from 200 to 599, or a line such as "200 OK"')
+    code, _, reason = line.partition(" ")
+    if reason:
+        return line
     try:
-        return f"{status} {HTTPStatus(status).phrase}"
+        return f"{code} {HTTPStatus(int(code)).phrase}"
     except ValueError:
-        return f"{status} UNKNOWN"
+        return f"{code} UNKNOWN"

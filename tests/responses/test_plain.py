@@ -26,6 +26,8 @@ def kind(request: pytest.FixtureRequest) -> Any:
         (HTTPStatus.NOT_FOUND, 404, "404 NOT FOUND"),
         ("404", 404, "404 NOT FOUND"),
         ("404 Gone fishing", 404, "404 GONE FISHING"),
+        ("299 ", 299, "299 UNKNOWN"),
+        (599, 599, "599 UNKNOWN"),
     ],
 )
 def test_status(kind: Any, status: Any, code: int, line: str) -> None:
@@ -36,6 +38,21 @@ def test_status(kind: Any, status: Any, code: int, line: str) -> None:
         changed.status = status
         assert (changed.status_code, changed.status.upper()) == (code, line)
         assert Answer(changed).status.upper() == line
+
+
+@pytest.mark.parametrize("status", ["", "teapot", "99 a", "200 OK\r\nX: y", "200 \u20ac", 99, 600])
+def test_what_is_no_status(status: Any) -> None:
+    for make in (PlainResponse, lambda status: setattr(PlainResponse(), "status", status)):
+        with pytest.raises(ValueError, match=r"status is .*; give a number from 200 to 599"):
+            make(status=status)
+
+
+def test_no_content_has_no_length(kind: Any) -> None:  # RFC 9110 section 8.6
+    response = kind([b"x"], status=204, headers={"Content-Length": "1", "X-A": "b"})
+    answer = Answer(response)
+    assert (answer.body, answer.headers.get("Content-Length"), answer.headers["X-A"]) == (b"", None, "b")
+    response.status = 200
+    assert Answer(response).headers["Content-Length"] == "1"
 
 
 def test_content_type(kind: Any) -> None:
