@@ -185,10 +185,8 @@ class CSVEncoder:
             cells_of = self._cells_of[type(row)] = self._columns.cells_of(row, number)
         line = before + self._line(cells_of(row, number), f"row {number}")
         if cells_of == self._columns.as_it_is and not (self._guard or self._escapes or self._terminator):
-            self._kind, self._width = (
-                type(row),
-                self._columns.width,
-            )  # such rows are written as they are from here on
+            # Such rows are written as they are from here on.
+            self._kind, self._width = type(row), self._columns.width
         self.rows += 1
         return line
 
@@ -243,7 +241,7 @@ def _line_writer(
     except (csv.Error, TypeError) as error:
         raise ValueError(f"dialect is {dialect!r}: {error}; known names are {csv.list_dialects()}") from error
     end = given.lineterminator
-    if not end or not set(end) <= {"\r", "\n"}:
+    if end not in ("\r\n", "\n", "\r"):
         raise ValueError(f"dialect is {dialect!r}, whose lines end in {end!r}; give one with CRLF, LF or CR")
     # csv.writer before Python 3.13 quotes a CR or LF only if the line end has it. Readers stop at both.
     write = csv.writer(_Line, dialect, lineterminator="\r\n").writerow

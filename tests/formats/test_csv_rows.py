@@ -400,7 +400,7 @@ def test_a_cell_that_cannot_be_made_a_text_names_the_row(cell, message, guard_fo
             encoder.encode([cell])
 
 
-@pytest.mark.parametrize("end", ["||", "", "\x1e", "\r\n;"])
+@pytest.mark.parametrize("end", ["||", "", "\x1e", "\r\n;", "\n\r", "\r\n\n"])
 def test_a_dialect_whose_lines_end_in_something_else_is_refused(end):
     """csv.writer before Python 3.13 would write a CR and a LF in its cells bare."""
 
