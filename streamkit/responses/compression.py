@@ -73,10 +73,8 @@ def vary_by_encoding(headers: Any) -> None:
 
 def _members(headers: Any, name: str) -> list[str]:
     """The members of a list field, of all its lines (RFC 9110 section 5.6.1)."""
-    lines = (
-        headers.getlist(name) if hasattr(headers, "getlist") else headers.get_all(name)
-    )  # Werkzeug, wsgiref
-    return [member for line in lines for member in _split(line)]
+    lines = headers.getlist if hasattr(headers, "getlist") else headers.get_all  # Werkzeug's, wsgiref's
+    return [member for line in lines(name) for member in _split(line)]
 
 
 def _split(line: str) -> list[str]:

@@ -81,9 +81,7 @@ class EventStreamFraming(EventStreamEncoder):
         if self._on_error is not None:
             try:
                 return self._error_event(self._on_error(error), error)
-            except (
-                BaseException
-            ):  # it runs wherever the stream is sent from, and ends nothing but this stream
+            except BaseException:  # it runs wherever the stream is sent from, and ends that stream alone
                 log.exception("on_error failed; the client is told the default")
         return self._error_event(None, error)
 

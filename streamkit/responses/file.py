@@ -243,21 +243,16 @@ class FileResponse(StreamedResponse):
 
     def _describe(self) -> None:
         """The headers of the whole file, or of its variant, whichever is the source now."""
-        source = self._parts.source
-        own_etag, own_time, now = None, None, time.time()
+        source, now = self._parts.source, time.time()
+        self._etag = self._modified = None
         if source.facts is not None:
-            own_etag, own_time = file_validators(source.facts, now)
+            self._etag, self._modified = file_validators(source.facts, now)
         etag, modified = self._given_etag, self._given_time
-        self._etag = own_etag if etag is None else _with_coding(str(etag), self._coding) if etag else None
-        # 8.8.2.1: never in the future, from where a client could not tell later states apart
-        own_time = (
-            own_time
-            if modified is None
-            else None
-            if modified is False
-            else min(math.floor(modified), int(now))
-        )
-        self._modified = own_time
+        if etag is not None:
+            self._etag = _with_coding(str(etag), self._coding) if etag else None
+        if modified is not None:
+            # 8.8.2.1: never in the future, from where a client could not tell later states apart
+            self._modified = None if modified is False else min(math.floor(modified), int(now))
         self.headers["Content-Length"] = str(source.size)
         if self._etag is not None:
             self.headers["ETag"] = self._etag
@@ -279,18 +274,17 @@ class FileResponse(StreamedResponse):
         found = open_variant(self._place, self._parts.source, request.get("Accept-Encoding"))
         if found is None:
             return
-        original, before = self._parts.source, (self._etag, self._modified)
+        original = self._parts.source
         self._parts.source, self._coding = found
         self._describe()
         if request.get("Range") is None or method != "GET" or self._is_named(request):
             original.close()
-        else:
-            # A client that asks for a range while accepting codings mostly means positions in the file itself.
-            self._parts.source.close()
-            self._parts.source, self._coding = original, None
-            self._etag, self._modified = before
-            del self.headers["Content-Encoding"]
-            self._describe()
+            return
+        # A client that asks for a range while accepting codings mostly means positions in the file itself.
+        self._parts.source.close()
+        self._parts.source, self._coding = original, None
+        del self.headers["Content-Encoding"]
+        self._describe()
 
     def _is_named(self, request: _RequestFields) -> bool:
         """Whether the client goes on with a download of this very variant."""
@@ -352,10 +346,9 @@ class FileResponse(StreamedResponse):
         """The headers as they are sent for this request."""
         headers = super().get_wsgi_headers(environ)
         date = self.headers.get("Last-Modified")
+        # Werkzeug takes the date away; without a tag it is all that a cache can go by (15.4.5).
         if self.status_code == 304 and date is not None and "ETag" not in headers:
-            headers["Last-Modified"] = (
-                date  # which Werkzeug takes away: now it is all that a cache can go by (15.4.5)
-            )
+            headers["Last-Modified"] = date
         return headers
 
     def get_wsgi_response(

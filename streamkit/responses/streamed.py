@@ -233,9 +233,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             or self.status_code in (204, 304)
             or self._is_buffered()
         ):
-            return super().get_wsgi_response(
-                environ
-            )  # without a body, or not with this one: nothing is produced
+            # Without a body, or not with this one: nothing is produced.
+            return super().get_wsgi_response(environ)
         instead = self._instead(environ)
         if instead is not None:
             self.close()
