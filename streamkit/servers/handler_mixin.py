@@ -15,14 +15,13 @@ The handler keeps its connection and its rules: it has read the head, it closes.
 it, chunked only where the request *and* the handler's `protocol_version` are HTTP/1.1; http.server's default is
 HTTP/1.0, where the end of the connection ends the body.
 
-http.server parses a head as it would a mail: a line that is no header ends the headers, and a bare CR ends a line. A
-proxy in front may read the same bytes otherwise, and a request be hidden from it in the difference, so the mixin looks
-at the lines themselves.
+http.server parses a head as it would a mail: a line that is no header ends the headers, so does the end of the
+connection, a bare CR ends a line, and any white space parts the request line. A proxy in front may read the same bytes
+otherwise, and a request be hidden from it in the difference, so the mixin looks at the lines themselves.
 """
 
 from __future__ import annotations
 
-import re
 import socket
 import socketserver
 from collections.abc import Callable, Iterable
@@ -32,7 +31,12 @@ from typing import Any, cast
 
 from streamkit.delivery.connection import reset_connection
 from streamkit.servers.request_body import RequestBody
-from streamkit.servers.request_head import RequestRefused, make_head, split_header_line
+from streamkit.servers.request_head import (
+    RequestRefused,
+    make_head,
+    split_header_line,
+    split_request_line,
+)
 from streamkit.servers.wsgi_environ import make_environ
 from streamkit.servers.wsgi_exchange import WSGIExchange
 
@@ -43,42 +47,43 @@ class StreamingHandlerMixin(BaseHTTPRequestHandler):
     """Adds `stream` to a `BaseHTTPRequestHandler`; stands before it in the list of bases."""
 
     connection: socket.socket
+    raw_requestline: bytes
     rfile: BufferedReader
-    _broken_line = ""
+    _broken_head = ""
 
     def parse_request(self) -> bool:
         """Parse the head as http.server does, and note for `stream` what it overlooks."""
         file = self.rfile
-        lines = _HeaderLines(file)
+        lines = _HeadLines(file, self.raw_requestline)
         self.rfile = cast(BufferedReader, lines)
         try:
             return super().parse_request()
         finally:
             self.rfile = file
-            self._broken_line = lines.broken
+            self._broken_head = lines.broken
 
     def stream(self, response: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]) -> None:
         """Answer the current request with a WSGI response object or application; returns when it has ended.
 
         Call it instead of `send_response`, once per request. Sets `close_connection`; calls `log_request` with
         status and body bytes. Clients that leave are no error; what the response raises is logged on
-        `streamkit.server` and answered 500 where nothing was sent yet. A request whose header lines or framing are
-        broken is answered 400 or 501 (RFC 9112 sections 2.2, 5.1 and 6.3). Without a timeout of its own the socket
-        gets one of 30 s for the time of the call.
+        `streamkit.server` and answered 500 where nothing was sent yet. A request whose lines or framing are broken is
+        answered 400 or 501 (RFC 9112 sections 2.2, 3, 5.1 and 6.3). Without a timeout of its own the socket gets one of
+        30 s for the time of the call.
         """
-        request_version = _version(self.request_version)
-        protocol_version = _version(self.protocol_version)
-        fields = [(name, str(value)) for name, value in self.headers.items()]
+        can_chunk = min(self.request_version, self.protocol_version) >= "HTTP/1.1"
+        # http.server leaves white space behind a value, which is no part of it (RFC 9112 section 5.1).
+        fields = [(name, str(value).strip(" \t")) for name, value in self.headers.items()]
         try:
-            if self._broken_line:
-                raise RequestRefused("400 Bad Request", self._broken_line)
-            head = make_head(self.command, self.path, min(request_version, (1, 1)), fields)
+            if self._broken_head:
+                raise RequestRefused("400 Bad Request", self._broken_head)
+            version = (1, 1) if self.request_version >= "HTTP/1.1" else (1, 0)
+            head = make_head(self.command, self.path, version, fields)
         except RequestRefused as refusal:
             self.close_connection = True
             self.send_error(int(refusal.status[:3]), None, str(refusal))
             return
         self.wfile.flush()
-        can_chunk = request_version >= (1, 1) and protocol_version >= (1, 1)
         body = RequestBody(_HandlerSource(self.rfile), head.length)
         address = self.server.server_address
         # A Unix socket has neither name nor port, and PEP 3333 wants both.
@@ -96,9 +101,9 @@ class StreamingHandlerMixin(BaseHTTPRequestHandler):
             head,
             body,
             environ,
-            status_version="HTTP/1.1" if protocol_version >= (1, 1) else "HTTP/1.0",
+            status_version="HTTP/1.1" if self.protocol_version >= "HTTP/1.1" else "HTTP/1.0",
             can_chunk=can_chunk,
-            may_keep_alive=lambda: can_chunk and not self.close_connection,
+            may_keep_alive=lambda: can_chunk and head.keep_alive and not self.close_connection,
             continue_sent=can_chunk,  # http.server has answered Expect while it read the head
         )
         timeout_before = self._prepare_socket()
@@ -127,24 +132,30 @@ class StreamingHandlerMixin(BaseHTTPRequestHandler):
         return before
 
 
-class _HeaderLines:
-    """The handler's `rfile` while http.server reads a head from it."""
+class _HeadLines:
+    """The handler's `rfile` while http.server reads the header lines behind `request_line` from it."""
 
-    def __init__(self, file: BufferedReader) -> None:
+    def __init__(self, file: BufferedReader, request_line: bytes) -> None:
         self._file = file
         self.broken = ""
-        """What is wrong with a line that came; "" where they are headers all."""
+        """What is wrong with a line that came; "" where all are as they should be."""
+        self._check(request_line, split_request_line)
 
     def readline(self, limit: int) -> bytes:
         line = self._file.readline(limit)
+        self._check(line, split_header_line)
+        return line
+
+    def _check(self, line: bytes, split: Callable[[bytes], object]) -> None:
         # RFC 9112 2.2 allows a bare LF as the end of a line, and http.server and the proxies agree about it.
         text = line.removesuffix(b"\n").removesuffix(b"\r")
-        if text:
+        if not line.endswith(b"\n"):
+            self.broken = "the head breaks off"
+        elif text:
             try:
-                split_header_line(text)
+                split(text)
             except RequestRefused as refusal:
                 self.broken = str(refusal)
-        return line
 
 
 class _HandlerSource:
@@ -158,9 +169,3 @@ class _HandlerSource:
 
     def read(self, size: int) -> bytes:
         return self._file.read1(size)
-
-
-def _version(text: str) -> tuple[int, int]:
-    """ "HTTP/1.1" as (1, 1); compared as text, HTTP/1.10 would be below HTTP/1.9."""
-    match = re.fullmatch(r"HTTP/([0-9]+)\.([0-9]+)", text)
-    return (int(match[1]), int(match[2])) if match else (1, 0)

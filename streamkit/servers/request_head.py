@@ -100,6 +100,18 @@ def make_head(
     )
 
 
+def split_request_line(line: bytes) -> tuple[str, str, tuple[int, int]]:
+    """Method, target and version, (1, 0) or (1, 1), of a request line without its line end. Raises RequestRefused."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise RequestRefused("400 Bad Request", "the first line is not method, target, HTTP version")
+    version = (int(match[3]), int(match[4]))
+    if version[0] != 1:
+        raise RequestRefused("505 HTTP Version Not Supported", "this server speaks HTTP/1.1 and HTTP/1.0")
+    # A higher minor version is answered as 1.1 (RFC 9110 section 2.5).
+    return match[1].decode("ascii"), match[2].decode("latin-1"), min(version, (1, 1))
+
+
 def split_header_line(line: bytes) -> tuple[str, str]:
     """Name and value of a header line, given without its line end and not empty. Raises RequestRefused."""
     if line[0] in b" \t":
@@ -225,14 +237,7 @@ class HeadParser:
             if self._empty_lines > _MAX_EMPTY_LINES:
                 raise RequestRefused("400 Bad Request", "empty lines instead of a request")
             return
-        match = _REQUEST_LINE.fullmatch(line)
-        if match is None:
-            raise RequestRefused("400 Bad Request", "the first line is not method, target, HTTP version")
-        version = (int(match[3]), int(match[4]))
-        if version[0] != 1:
-            raise RequestRefused("505 HTTP Version Not Supported", "this server speaks HTTP/1.1 and HTTP/1.0")
-        # A higher minor version is answered as 1.1 (RFC 9110 section 2.5).
-        self._request_line = (match[1].decode("ascii"), match[2].decode("latin-1"), min(version, (1, 1)))
+        self._request_line = split_request_line(line)
 
 
 def _refuse_other_protocols(buffer: bytearray) -> None:

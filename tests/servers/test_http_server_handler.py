@@ -236,6 +236,39 @@ def test_a_request_hidden_behind_a_broken_header_line_does_not_run(lines: bytes)
         assert [code for _, code, _ in seen] == [400]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"GET\x0b/\x0bHTTP/1.1", b"GET / \tHTTP/1.1", b"GET /\x00 HTTP/1.1", b"GET / HTTP/1.10", b"GET /"],
+)
+def test_a_request_line_that_others_read_otherwise_is_refused(line: bytes) -> None:
+    with handler_server("HTTP/1.1") as (sock, seen):
+        sock.sendall(line + b"\r\nHost: h\r\n\r\n")
+        assert b"Error code: 400" in read_all(sock)
+        assert [code for _, code, _ in seen] == [400]
+
+
+@pytest.mark.parametrize("head", [b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.0\r\nHost: h\r\nIf-Ma"])
+def test_a_head_that_breaks_off_is_no_request(head: bytes) -> None:
+    with handler_server("HTTP/1.1") as (sock, seen):
+        sock.sendall(head)
+        sock.shutdown(socket.SHUT_WR)
+        assert read_all(sock).startswith(b"HTTP/1.1 400 ")
+        assert [code for _, code, _ in seen] == [400]
+
+
+def test_white_space_behind_a_value_is_no_part_of_it() -> None:
+    with handler_server("HTTP/1.1") as (sock, _):
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h \t\r\nContent-Length: 5 \r\n\r\nhello")
+        assert read_answer(sock)[2] == b"hello"
+
+
+@pytest.mark.parametrize("lines", [b"Connection: te, close\r\n", b"Connection: te\r\nConnection: close\r\n"])
+def test_a_close_among_other_connection_options_is_obeyed(lines: bytes) -> None:
+    with handler_server("HTTP/1.1") as (sock, _):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n" + lines + b"\r\n")
+        assert b"\r\nConnection: close\r\n" in read_all(sock)
+
+
 def test_a_bare_lf_ends_a_header_line() -> None:
     with handler_server("HTTP/1.1") as (sock, _):
         sock.sendall(b"GET / HTTP/1.1\nHost: h\nX:\n\n" + get())
