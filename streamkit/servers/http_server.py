@@ -319,13 +319,16 @@ class StreamServer(http.server.HTTPServer):
         self._end_requests(lambda: self._connections - self._stoppers)
 
     def _end_requests(self, which: Callable[[], set[Connection]]) -> None:
-        """Wait for the grace until `which` names no connection, then cut those that it still does."""
-        if not self._wait_for(which, self.grace):
+        """Wait for the grace until `which` names no connection, then cut those that it still does.
+
+        A grace that is shortened meanwhile, as by a second Ctrl-C, counts at once.
+        """
+        if not self._wait_for(which, lambda: self.grace):
             with self._changed:
                 late = which()
                 self._stoppers -= late  # nobody waits for them a second time
             self.connections_cut += sum([connection.cut() for connection in late])
-            self._wait_for(lambda: late & self._connections, _CUT_SECONDS)
+            self._wait_for(lambda: late & self._connections, lambda: _CUT_SECONDS)
 
     def cut_connections(self) -> int:
         """Shut down the sockets of all connections but the caller's own; returns how many had a request."""
@@ -359,11 +362,12 @@ class StreamServer(http.server.HTTPServer):
         for connection in self._others():
             connection.close_if_idle(fresh=fresh)
 
-    def _wait_for(self, which: Callable[[], set[Connection]], seconds: float | None) -> bool:
-        deadline = None if seconds is None else time.monotonic() + seconds
+    def _wait_for(self, which: Callable[[], set[Connection]], seconds: Callable[[], float | None]) -> bool:
+        began = time.monotonic()
         with self._changed:
             while which():
-                left = _LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+                limit = seconds()
+                left = _LOOK_SECONDS if limit is None else began + limit - time.monotonic()
                 if left <= 0:
                     return False
                 self._changed.wait(min(left, _LOOK_SECONDS))
@@ -379,9 +383,8 @@ def serve(
     """Serve until Ctrl-C or SIGTERM, then stop gracefully; a second Ctrl-C leaves at once.
 
     `options` are those of `StreamServer`; at a stop the live streams are drained. Prints one line when it listens and
-    one when it ends. Access lines go
-    to the logger `streamkit.server.access` at level INFO, errors to `streamkit.server`. Outside the main thread
-    no signal is handled. Raises what `StreamServer` raises.
+    one when it ends. Access lines go to the logger `streamkit.server.access` at level INFO, errors to
+    `streamkit.server`. Outside the main thread no signal is handled. Raises what `StreamServer` raises.
     """
     options.setdefault("on_shutdown", streams.drain)
     with StreamServer(app_or_routes, host, port, **options) as server, _signals(server.request_stop):

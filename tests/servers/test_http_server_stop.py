@@ -211,6 +211,32 @@ def test_a_request_that_stops_the_server_and_does_not_end_is_cut() -> None:
         assert server.connections_cut == 1
 
 
+def test_a_stop_that_a_request_asked_for_obeys_a_grace_that_is_shortened() -> None:
+    gate, stopping = Gate(), threading.Event()
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/stop":
+            server.shutdown()
+        return gate(environ, start_response)
+
+    with (
+        nothing_left_behind(),
+        running(app, grace=None, on_shutdown=stopping.set) as server,
+        connected(server) as slow,
+        connected(server) as stopper,
+    ):
+        slow.sendall(get())
+        assert gate.entered.acquire(timeout=WAIT_SECONDS)
+        stopper.sendall(get("/stop"))
+        assert stopping.wait(WAIT_SECONDS)
+        thread = threading.Thread(target=server.shutdown)
+        thread.start()
+        server.grace = 0
+        thread.join(WAIT_SECONDS)
+        assert not thread.is_alive()
+        assert not read_all(slow).endswith(b"0\r\n\r\n")
+
+
 def test_a_server_is_started_once_and_may_never_be_started() -> None:
     with nothing_left_behind():
         with StreamServer(Gate(), port=0):
