@@ -38,6 +38,8 @@ def post_worker_init(worker: Any) -> None:
             gunicorn_handler(number, frame)
 
     signal.signal(signal.SIGTERM, handle_term)
+    # As gunicorn has it: a request in a database driver's `read` is not to fail by EINTR (siginterrupt(3)).
+    signal.siginterrupt(signal.SIGTERM, False)
 
 
 def post_request(worker: Any, req: Any, environ: Any, resp: Any) -> None:

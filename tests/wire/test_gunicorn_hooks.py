@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +71,28 @@ def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pyt
             reader.join(20)
         assert bodies[0].endswith(b"\n")
         assert b"retry: " in bodies[0]
+
+
+def app_that_is_told_to_stop_in_a_system_call(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answers with what a C library's `read` gives, in which SIGTERM arrives before the byte does."""
+    reader, writer = os.pipe()
+
+    def tell() -> None:
+        for _ in range(10):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
+            time.sleep(0.02)  # so that one of them finds it waiting
+        os.write(writer, b"x")
+
+    threading.Thread(target=tell).start()
+    body = b"%d" % ctypes.CDLL(None).read(reader, ctypes.create_string_buffer(1), 1)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def test_the_word_to_stop_does_not_interrupt_what_a_request_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn")
+    app = f"{__name__}:{app_that_is_told_to_stop_in_a_system_call.__name__}"
+    with running("gunicorn-sync", tmp_path, app) as server:
+        assert server.get("/")[1] == b"1"
