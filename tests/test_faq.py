@@ -267,7 +267,7 @@ def test_whom_the_timeout_of_gunicorn_kills(environ: str, options: str, killed: 
 
 
 def test_four_threaded_streams_fill_four_threads(tmp_path: Path) -> None:
-    """The README says so of STREAMKIT_DELIVERY=threaded."""
+    """Each holds one, which is what STREAMKIT_DELIVERY=threaded asks for."""
     pytest.importorskip("gunicorn")
     (tmp_path / "enduring.py").write_text(ENDURING)
     command = "STREAMKIT_DELIVERY=threaded gunicorn --threads 4 enduring:app"
