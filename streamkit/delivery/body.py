@@ -272,14 +272,11 @@ class Body:
             self.connection.hang_up()
         elif error is not None and outflow.framing.resets:
             self.connection.reset()
-        if error is not None:
-            self.close()
-            raise error
         try:
             self.close()
-        except BaseException:  # the body is whole: a failing callback must not keep the server from ending it
+        except BaseException:  # how the body ends is decided: a StopIteration of a callback must not end it cleanly
             log.exception("stream %s: a callback failed", outflow.stream.id)
-        raise StopIteration
+        raise StopIteration if error is None else error
 
     def close(self) -> None:
         """End the stream if it has not ended, close the producer, take leave. Raises the first error of these.
@@ -290,14 +287,15 @@ class Body:
             return
         self._closed = True
         takeover, self._takeover = self._takeover, None
-        if self._handed_over == "loop":
-            if takeover is not None:
-                takeover.close()
-            return
         if self._captured and takeover is not None:  # the server stopped after one piece
-            takeover.restore(self._send_what_was_captured)
+            try:
+                takeover.restore(self._send_what_was_captured)
+            except OSError:
+                pass  # the client has left; the stream ends all the same
         elif takeover is not None:
             takeover.close()
+        if self._handed_over == "loop":
+            return
         stream = self.stream
         if stream is None:
             self._close_never_opened()

@@ -68,6 +68,9 @@ class Takeover:
         self._server = descriptor
         self._connection = duplicate(descriptor)
         self._pair: socket.socket | None = None
+        self._theirs: os.stat_result | None = None  # the pair's other end
+        self._written = b""
+        self._finished = False  # the connection is the loop's: what is written into the pair now reaches nobody
 
     def capture(self) -> None:
         """Put one end of a new pair under the server's descriptor. Raises OSError when descriptors run out."""
@@ -75,6 +78,7 @@ class Takeover:
         os.set_blocking(theirs.fileno(), os.get_blocking(self._server))
         # Nobody reads while the server writes: more than the buffer takes must not keep its thread for ever.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _WRITE_SECONDS, 0))
+        self._theirs = os.fstat(theirs.fileno())
         os.dup2(theirs.fileno(), self._server, inheritable=False)
         theirs.close()
         ours.setblocking(False)
@@ -85,16 +89,13 @@ class Takeover:
         self._written = self._read()
         return read_answer(self._written, opening, content_length, coding)
 
-    _written = b""
-    _finished = False  # the connection is the loop's: what is written into the pair now reaches nobody
-
     def _read(self) -> bytes:
         assert self._pair is not None
         parts = []
         while True:
             try:
                 part = self._pair.recv(_READ_BYTES)
-            except (BlockingIOError, InterruptedError):
+            except OSError:  # nothing more is there, or the garbage collector has closed the pair
                 break
             if not part:
                 break
@@ -116,15 +117,27 @@ class Takeover:
         return connection
 
     def restore(self, send: Callable[[bytes], object]) -> None:
-        """Give the connection back and `send` what was written meanwhile. Raises what `send` raises."""
-        if self._pair is None:
+        """Give the connection back and `send` what was written meanwhile. Raises what `send` raises.
+
+        Does neither where the server has closed its descriptor: the number may be another client's by now.
+        """
+        if not self._is_captured():
             self.close()
             return
-        written = self._written + self._read()
         os.dup2(self._connection, self._server, inheritable=False)
+        written = self._written + self._read()
         self.close()
         if written:
             send(written)
+
+    def _is_captured(self) -> bool:
+        """Whether the server's descriptor is the pair's end: a body that was dropped may be closed long after."""
+        if self._theirs is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._server), self._theirs)
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Let go of what is held. The second call does nothing."""

@@ -1,0 +1,113 @@
+"""A body that a middleware closes early, or not at all, while the connection of its server is captured."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streamkit import EventSourceResponse, Limiter, StreamingResponse, streams
+from streamkit.delivery.event_loop import event_loop
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.usefixtures("loop", "nothing_left")
+
+HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def loop() -> None:
+    """Its descriptors are the process'."""
+    event_loop.start()
+
+
+def connect() -> Pair:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        server, _ = listening.accept()
+    client.settimeout(10)
+    return server, client
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    server, client = connect()
+    with server, client:
+        yield server, client
+
+
+def events() -> Iterator[str]:
+    while True:
+        yield "x" * 1000
+
+
+def captured(server: socket.socket, limiter: Limiter) -> Any:
+    """The body of a stream whose head and first piece the server has written."""
+    environ = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": server}
+    body: Any = iter(EventSourceResponse(events(), limiter=limiter)(environ, lambda *_: None))
+    server.sendall(HEAD + next(body))
+    return body
+
+
+def test_a_body_that_is_closed_after_a_piece_gives_back_the_connection(pair: Pair) -> None:
+    server, client = pair
+    captured(server, Limiter(max_streams=1)).close()
+    server.sendall(b"the end")
+    received = b""
+    while not received.endswith(b"the end"):
+        received += client.recv(1000)
+    assert received.startswith(HEAD + b":\n")
+
+
+def test_a_body_that_is_closed_after_its_client_has_left_ends_its_stream(pair: Pair) -> None:
+    server, client = pair
+    limiter = Limiter(max_streams=1)
+    body = captured(server, limiter)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    body.close()
+    eventually(lambda: len(streams) == len(limiter) == 0)
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the collector closes the pair as well
+@pytest.mark.parametrize("cycle", [True, False])
+def test_a_body_that_is_dropped_late_leaves_the_next_connection_alone(cycle: bool) -> None:
+    """Whoever kept it may let go of it when the number of its descriptor is another client's."""
+    limiter = Limiter(max_streams=1)
+    server, client = connect()
+    body = captured(server, limiter)
+    if cycle:
+        body.itself = body  # what the collector closes, it closes in any order
+    number = server.fileno()
+    server.close()
+    other, other_client = connect()
+    if other.fileno() != number:
+        with other:
+            os.dup2(other.fileno(), number)
+        other = socket.socket(fileno=number)
+    with client, other, other_client:
+        del body
+        gc.collect()
+        eventually(lambda: len(streams) == len(limiter) == 0)
+        other.sendall(b"a secret")
+        assert other_client.recv(100) == b"a secret"
+        assert client.recv(100) == b""
+
+
+def test_a_callback_that_raises_stop_iteration_does_not_complete_a_broken_body() -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"half of it"
+        raise ValueError("broken")
+
+    response = StreamingResponse(chunks())
+    response.call_on_close(lambda: next(iter(())))
+    body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    assert next(body) == b"half of it"
+    with pytest.raises(ValueError, match="broken"):
+        next(body)
