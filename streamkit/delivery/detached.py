@@ -183,7 +183,6 @@ class DetachedConnection(Tally):
                 self.bytes += loop.event_size
                 self.last_write = now
                 if taken != size:
-                    self._source = None
                     self._send_rest(data, taken)
                 return
             self._source = None
@@ -241,6 +240,7 @@ class DetachedConnection(Tally):
             if self._closed:
                 return False
         self._unsent = data[taken:] if isinstance(data, FileSpan) else memoryview(data)[taken:]
+        self._source = None  # its next event comes behind this
         self._hold()
         return False
 

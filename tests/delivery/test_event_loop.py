@@ -18,6 +18,7 @@ from streamkit.delivery import detached
 from streamkit.delivery import outflow as outflow_module
 from streamkit.delivery.event_loop import TICK_SECONDS, EventLoop, event_loop
 from streamkit.delivery.outflow import Limits, Outflow
+from streamkit.delivery.sending import send_at_once
 from streamkit.delivery.takeover import Answer
 from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.stream import Stream
@@ -249,6 +250,26 @@ def test_heartbeats_of_a_client_that_was_slow_once_are_not_late(loop: ByHandLoop
     assert client.read() == b""
     loop.turn(0.2)
     assert client.read() == chunk(b"~")
+
+
+def test_an_event_does_not_overtake_the_rest_of_a_heartbeat(
+    loop: ByHandLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(loop, limits=Limits(heartbeat=15))
+    loop.turn()
+    (connection,) = loop._connections.values()
+    assert connection._source is not None  # the short path of steady streams
+
+    def nearly_full(descriptor: int, data: bytes, size: object, flags: int) -> int:
+        monkeypatch.setattr(detached, "send_at_once", send_at_once)
+        return os.write(descriptor, data[:4])
+
+    monkeypatch.setattr(detached, "send_at_once", nearly_full)
+    loop.turn(15.1, times=1)
+    client.source.push("a")
+    connection.advance(loop.now)  # before there is room
+    loop.turn()
+    assert client.read() == OPENING + chunk(b"~") + chunk(b"a ")
 
 
 @pytest.mark.parametrize("pause", [b"...", None])
