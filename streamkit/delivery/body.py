@@ -274,7 +274,7 @@ class Body:
             self.connection.reset()
         try:
             self.close()
-        except BaseException:  # how the body ends is decided: a StopIteration of a callback must not end it cleanly
+        except BaseException:  # how the body ends is decided: a StopIteration must not end it cleanly
             log.exception("stream %s: a callback failed", outflow.stream.id)
         raise StopIteration if error is None else error
 

@@ -58,6 +58,7 @@ class SentFile:
         self._began = monotonic()
         self._dropped = False  # nobody called `close`: the connection may be at another request by now
         self._reached = self._file.seek(start)
+        self._closed = False
         self.fileno = self._file.fileno
         self.tell = self._file.tell
         connection.limit_file()
@@ -68,13 +69,15 @@ class SentFile:
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes of the range. Raises OSError when the file has become shorter than that."""
-        left = self._stop - self._file.tell()
+        position = self._file.tell()
+        left = self._stop - position
         wanted = left if size < 0 else min(size, left)
         if wanted <= 0:
             return b""
         data = self._file.read(wanted) or b""
         if not data:
-            raise truncated(self._file.tell(), self._stop)
+            raise truncated(position, self._stop)
+        self._reached = max(self._reached, position + len(data))
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
@@ -86,11 +89,14 @@ class SentFile:
 
     def close(self) -> None:
         """Called by the server at the end. Raises OSError when the file became shorter: that must not look complete."""
-        if self._file.closed:
+        if self._closed:
             return
-        reached = min(max(self._reached, self._file.tell()), self._stop)
-        shrunk = os.fstat(self._file.fileno()).st_size < self._stop
-        self._file.close()
+        self._closed = True
+        reached, shrunk = self._reached, False
+        if not self._file.closed:  # by the garbage collector, which knows no order
+            reached = min(max(reached, self._file.tell()), self._stop)
+            shrunk = os.fstat(self._file.fileno()).st_size < self._stop
+            self._file.close()
         if reached > self._start:
             self._stream.sent(reached - self._start)
         error: OSError | None = None
@@ -118,7 +124,6 @@ class SentFile:
 
     def __del__(self) -> None:
         # A middleware that reads the file and drops it must not keep its descriptor and its place; as in `Body`.
-        file = getattr(self, "_file", None)
-        if file is not None and not file.closed:
+        if not getattr(self, "_closed", True):
             self._dropped = True
             abandoned.put(self)

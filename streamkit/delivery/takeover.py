@@ -70,7 +70,7 @@ class Takeover:
         self._pair: socket.socket | None = None
         self._theirs: os.stat_result | None = None  # the pair's other end
         self._written = b""
-        self._finished = False  # the connection is the loop's: what is written into the pair now reaches nobody
+        self._finished = False  # the connection is the loop's: the pair is read by nobody
 
     def capture(self) -> None:
         """Put one end of a new pair under the server's descriptor. Raises OSError when descriptors run out."""
