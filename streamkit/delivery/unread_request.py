@@ -32,7 +32,7 @@ def _read_from_gunicorn(given: object) -> bool:
     if reader is None:
         return False
     # `length` is what is left on the connection; the parser of a chunked body is gone at its end.
-    left = getattr(reader, "length", None) if hasattr(reader, "length") else getattr(reader, "parser", 1)
+    left = getattr(reader, "length", getattr(reader, "parser", True))
     return not left and not _held(given) and not _held(reader)
 
 
@@ -56,4 +56,5 @@ def _read_by_werkzeug(environ: Mapping[str, Any]) -> bool:
 def has_pipelined(environ: Mapping[str, Any]) -> bool:
     """Whether gunicorn has read a further request already: it would run it, and nobody would get the answer."""
     reader = getattr(environ.get("wsgi.input"), "reader", None)
-    return bool(_held(getattr(reader, "unreader", None)))
+    owner = getattr(reader, "req", reader)  # that of a chunked body has the request instead
+    return bool(_held(getattr(owner, "unreader", None)))

@@ -316,7 +316,9 @@ def test_a_body_that_was_not_read_keeps_its_request_with_the_server(
 def test_gunicorn_tells_when_a_body_was_read(connected: Any, chunked: bool) -> None:
     body = pytest.importorskip("gunicorn.http.body")
     unreader = pytest.importorskip("gunicorn.http.unreader").IterUnreader([b"3\r\nabc\r\n0\r\n\r\n"])
-    request = SimpleNamespace(trailers=[], limit_request_field_size=8190, max_buffer_headers=8190)
+    request = SimpleNamespace(
+        trailers=[], limit_request_field_size=8190, max_buffer_headers=8190, unreader=unreader
+    )
     if chunked:
         given = body.Body(body.ChunkedReader(request, unreader))
         announced = {"HTTP_TRANSFER_ENCODING": "chunked"}
@@ -330,6 +332,8 @@ def test_gunicorn_tells_when_a_body_was_read(connected: Any, chunked: bool) -> N
     assert lent_descriptor(environ) is None
     given.read()
     assert lent_descriptor(environ) == server.fileno()
+    unreader.unread(b"GET /next HTTP/1.1")
+    assert lent_descriptor(environ) is None
 
 
 def test_a_werkzeug_request_tells_what_it_has_read_from_a_server_that_does_not_count(connected: Any) -> None:
