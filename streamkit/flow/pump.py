@@ -6,8 +6,8 @@ Law of this file
 - The sending thread (the request's) waits for the producing one only in `ready` and `take`, each with a deadline,
   and for `CLOSE_SECONDS` at most in `close`.
 - One condition guards the queue. Its lock is held for a few list operations, never across user code: items are
-  encoded before `put` takes it, and joined after `take` gave it back. Only one of the two threads can be waiting at
-  a time (a full queue is due), so one `notify` always reaches the right one.
+  encoded before `put` takes it, and joined after `take` gave it back. Only one of the two sides can be waiting at
+  a time (a full queue is due, and `take` wakes all who wait for room), so one `notify` always reaches the sender.
 - A sender that does not wait (the event loop) is woken by a call instead, once for each of its takes.
 """
 
@@ -115,7 +115,7 @@ class Pump(Chunks[Frame]):
                     return b""
                 self._wait(deadline - now)
             if self._is_full():
-                self._condition.notify()  # the producing thread waits for room
+                self._condition.notify_all()  # who produces waits for room; `write` may have threads of its own
             frames, self._frames = self._frames, []
             self._size = self._turned_at = 0
             self._due = False
@@ -225,9 +225,8 @@ class Pump(Chunks[Frame]):
                 self._put_aside(self._framing.tail())
             except BaseException as caught:
                 error = failure(caught)
-        if self._stopped and error is not None and not isinstance(error, ClientDisconnected):
-            # Nobody is left to be told: the sending thread may have gone already.
-            self._stream.error = error if self._stream.error is None else self._stream.error
+        if self._stopped and self._stream.error is None and not isinstance(error, ClientDisconnected):
+            self._stream.error = error  # nobody else is told: the sending thread may have gone already
         turns.leave(self)
         with self._lock:
             self.error = error

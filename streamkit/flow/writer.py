@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from streamkit.errors import ClientDisconnected
 from streamkit.flow.framing import Framing
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
+from streamkit.flow.sources import close_quietly
 from streamkit.flow.stream import Stream
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class ChunkWriter(io.BufferedIOBase):
 class Writer:
     """A function that writes, `write(out)`, in the place of items.
 
-    Raises TypeError for what cannot be called, and for a generator function, which would write nothing.
+    Raises TypeError for what cannot be called, and for a generator function, which would write nothing. One that hides
+    (behind a lambda) fails its stream.
     """
 
     __slots__ = ("write",)
@@ -74,16 +76,24 @@ class Writer:
             raise TypeError(
                 f"write is {write!r}; give a function of one parameter, the file that it writes to"
             )
-        if inspect.isgeneratorfunction(write) or inspect.iscoroutinefunction(write):
-            raise TypeError(
-                f"{write!r} writes nothing when it is called; give a plain function that calls out.write(bytes), or"
-                " give a generator of bytes to StreamingResponse itself"
-            )
+        if (
+            inspect.isgeneratorfunction(write)
+            or inspect.iscoroutinefunction(write)
+            or inspect.isasyncgenfunction(write)
+        ):
+            raise TypeError(_writes_nothing(write))
         self.write = write
 
     def __iter__(self) -> Iterator[bytes]:
         """Nothing: what is written comes by `WriterPump`."""
         return iter(())
+
+
+def _writes_nothing(write: object) -> str:
+    return (
+        f"{write!r} writes nothing when it is called; give a plain function that calls out.write(bytes), or"
+        " give a generator of bytes to StreamingResponse itself"
+    )
 
 
 class WriterPump(Pump[bytes]):
@@ -110,4 +120,7 @@ class WriterPump(Pump[bytes]):
         self._write = writer.write
 
     def _produce(self) -> None:
-        self._write(ChunkWriter(self))
+        returned = self._write(ChunkWriter(self))
+        if isinstance(returned, (Generator, AsyncGenerator, Coroutine)):  # nobody runs it
+            close_quietly(returned)
+            raise TypeError(_writes_nothing(self._write))

@@ -6,13 +6,14 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, BinaryIO
 
 import pytest
 
 from streamkit import StreamingResponse
 from streamkit.errors import ClientDisconnected
+from tests.conftest import eventually
 from tests.responses.test_streamed import Answer, body_of
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -137,6 +138,44 @@ def test_a_writer_that_fails_is_no_whole_answer() -> None:
 
     answer = Answer(StreamingResponse.from_writer(write))
     assert isinstance(answer.error, OSError)
+
+
+@pytest.mark.parametrize("kind", ["generator", "coroutine", "asynchronous generator"])
+def test_a_writer_that_would_write_nothing_is_no_empty_answer(kind: str) -> None:
+    def generator(out: BinaryIO) -> Iterator[None]:
+        out.write(b"x")
+        yield
+
+    async def coroutine(out: BinaryIO) -> None:
+        out.write(b"x")
+
+    async def asynchronous(out: BinaryIO) -> AsyncIterator[None]:
+        out.write(b"x")
+        yield
+
+    write: Any = {"generator": generator, "coroutine": coroutine, "asynchronous generator": asynchronous}[
+        kind
+    ]
+    with pytest.raises(TypeError, match="writes nothing when it is called"):
+        StreamingResponse.from_writer(write)
+    with pytest.raises(TypeError, match="writes nothing when it is called"):
+        Answer(StreamingResponse.from_writer(lambda out: write(out)))
+
+
+def test_a_writer_may_have_threads_of_its_own() -> None:
+    """All that wait for room are woken by it: none may come after them that fills the queue again."""
+
+    def write(out: BinaryIO) -> None:
+        threads = [threading.Thread(target=out.write, args=(bytes(100_000),), daemon=True) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    body = body_of(StreamingResponse.from_writer(write))
+    pump = body._outflow.chunks
+    eventually(lambda: len(pump._frames) == 6)
+    assert len(b"".join(body)) == 600_000
 
 
 def test_a_thread_that_writes_on_after_the_writer_returned_is_not_kept() -> None:
