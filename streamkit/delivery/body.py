@@ -38,7 +38,7 @@ class Body:
 
     make_chunks: called at the opening, gives the pump or the batches. wait_first: seconds that the opening waits for
         the first item (None: not at all, inf: as long as it takes). wait_open: whether it waits until a callable has
-        been called.
+        been called; what the first item raises after that is no failure of the opening.
     detach: whether the connection may be taken over.
     """
 
@@ -130,7 +130,7 @@ class Body:
     def open(self) -> None:
         """Make the record and start the producer; wait for its first item as far as that was asked for.
 
-        Raises what the producer raises before its first item, and TooManyStreams where descriptors or threads are used
+        Raises what the producer raises meanwhile, and TooManyStreams where descriptors or threads are used
         up; then the stream has ended.
         """
         stream = self.begin()
@@ -166,7 +166,9 @@ class Body:
             if self.connection.is_gone():
                 stream.end("client_gone")
                 return
-        if chunks.error is not None and not stream.events:
+        # A function that failed is told from a first item that did, and may have done so just now or a moment later.
+        too_late = opened_only and chunks.opened
+        if chunks.error is not None and not stream.events and not too_late:
             raise chunks.error
 
     # -- iterating ----------------------------------------------------------------------------------------------

@@ -35,6 +35,9 @@ class Chunks(ABC, Generic[Frame]):
     calls = False
     """Whether, after a `take`, `notify`'s function is called for whatever comes next, more of the same included."""
 
+    opened = False
+    """Whether the producer has been opened on a thread of its own: what it raises from now on, its items raise."""
+
     def __init__(
         self,
         producer: Producer,

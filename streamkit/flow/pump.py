@@ -61,7 +61,6 @@ class Pump(Chunks[Frame]):
         self._size = 0
         self._oldest = 0.0  # when the first frame of the queue was put
         self._due = False
-        self._opened = False
         self._stopped = False
         self._waiting = False  # the sending thread waits
         self._wake: Callable[[], object] | None = None  # or it never waits, and is called ...
@@ -92,7 +91,7 @@ class Pump(Chunks[Frame]):
         False when it is later than `until` (time.monotonic()) or the stream was told to stop.
         """
         with self._lock:
-            while not (self._stream.events or self.finished or (opened_only and self._opened)):
+            while not (self._stream.events or self.finished or (opened_only and self.opened)):
                 left = until - monotonic()
                 if left <= 0 or self._stopped:
                     return False
@@ -250,7 +249,7 @@ class Pump(Chunks[Frame]):
         if not self._framing.head_first:
             self._put_aside(self._framing.head())
         with self._lock:
-            self._opened = True
+            self.opened = True
             self._condition.notify()
         for item in iterator:
             if item is FLUSH:

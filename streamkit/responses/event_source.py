@@ -115,7 +115,8 @@ class EventSourceResponse(StreamedResponse):
 
     events: items are ServerSentEvent; `str` is data; `bytes` is a block that is encoded already; FLUSH; anything
         else but None is JSON data. A callable is called before anything is sent, so what it raises is a real HTTP
-        error. A generator runs on a thread of its own, in a copy of the caller's context.
+        error; that is nothing for a generator function, whose first line runs with its first item (`wait_first`).
+        A generator runs on a thread of its own, in a copy of the caller's context.
     heartbeat: seconds without a byte until a comment is sent, also while the producer is blocked and before its
         first item. Default 15 (WHATWG HTML 9.2.7 suggests about 15; proxies cut idle connections from 60 s on);
         None is off.

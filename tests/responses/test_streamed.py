@@ -27,6 +27,7 @@ from streamkit import (
     streams,
 )
 from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError, TooManyStreams
+from streamkit.flow.pump import Pump
 from streamkit.flow.stream_threads import stream_threads
 from streamkit.responses.zip_archive import ZipResponse
 from tests.conftest import eventually
@@ -214,6 +215,28 @@ def test_uwsgi_is_given_an_answer_and_the_log_says_why(caplog: pytest.LogCapture
     answer = Answer(response, **{"uwsgi.version": "2.0"})
     assert (answer.status, answer.body) == ("500 Internal Server Error", b"Internal Server Error\n")
     assert "KeyError: 'user'" in caplog.text
+
+
+def test_a_generator_function_fails_too_late_for_a_real_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calling it runs none of its lines; whether the first one fails before anybody looks is chance."""
+
+    def start() -> Iterator[str]:
+        raise PermissionError("not yours")
+        yield
+
+    ready = Pump.ready
+
+    def late(pump: Any, until: float, *, opened_only: bool = False) -> bool:
+        eventually(lambda: pump.finished)
+        return ready(pump, until, opened_only=opened_only)
+
+    answers = [Answer(EventSourceResponse(start))]
+    monkeypatch.setattr(Pump, "ready", late)
+    answers.append(Answer(EventSourceResponse(start)))
+    for answer in answers:
+        assert answer.status == "200 OK"
+        assert answer.body.startswith(b":\nevent: error\n")
+        assert isinstance(answer.error, PermissionError)
 
 
 def test_wait_first_lets_the_first_event_fail_as_a_real_error() -> None:
