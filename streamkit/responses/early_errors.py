@@ -14,6 +14,8 @@ from streamkit.responses.plain import PlainResponse
 
 log: Final = logging.getLogger("streamkit")
 
+_READABLE_BY: Final = ("access-control-", "cross-origin-")
+
 
 class Answer(Protocol):
     """A response of Werkzeug, Flask, or the plain one."""
@@ -25,14 +27,18 @@ class Answer(Protocol):
         ...
 
 
-def early_answer(error: BaseException, environ: dict[str, Any]) -> Answer:
+def early_answer(
+    error: BaseException, environ: dict[str, Any], headers: Iterable[tuple[str, str]] = ()
+) -> Answer:
     """The response for `error`. Raises it where the server or a middleware has to make it a 500.
+
+    headers: of the response that failed.
 
     Inside Flask the application's own error handlers decide, as they do for an error in the view. Elsewhere
     Werkzeug's HTTP exceptions (`abort(404)`) are responses themselves, and TooManyStreams says when to come back.
     """
     if isinstance(error, TooManyStreams):
-        return _refusal(error, environ)
+        return _refusal(error, environ, headers)
     if not isinstance(error, Exception):
         raise error
     flask = sys.modules.get("flask")  # never imported from here: only an application that uses Flask has it
@@ -57,18 +63,22 @@ def early_answer(error: BaseException, environ: dict[str, Any]) -> Answer:
     raise error
 
 
-def _refusal(error: TooManyStreams, environ: dict[str, Any]) -> PlainResponse:
+def _refusal(
+    error: TooManyStreams, environ: dict[str, Any], headers: Iterable[tuple[str, str]]
+) -> PlainResponse:
+    # Of an answer that a page of another origin may not read, it learns nothing: its EventSource would not come back.
+    kept = [(name, value) for name, value in headers if name.lower().startswith(_READABLE_BY)]
     if error.event_streams == "retry" and "text/event-stream" in environ.get("HTTP_ACCEPT", ""):
         # Spread over twice the time, so that those who were refused together do not come back together.
         milliseconds = round(1000 * error.retry_after * random.uniform(1.0, 2.0))
         return PlainResponse(
             [b":\n" + retry_line(milliseconds)],
-            headers={"Cache-Control": "no-store"},
+            headers=[*kept, ("Cache-Control", "no-store")],
             content_type="text/event-stream; charset=utf-8",
         )
     return PlainResponse(
         [b"Too many streams are open. Try again soon.\n"],
         status=error.status,
-        headers={"Retry-After": str(error.retry_after), "Cache-Control": "no-store"},
+        headers=[*kept, ("Retry-After", str(error.retry_after)), ("Cache-Control", "no-store")],
         content_type="text/plain; charset=utf-8",
     )

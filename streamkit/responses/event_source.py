@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from streamkit.errors import StreamkitError
@@ -12,7 +12,7 @@ from streamkit.flow.sources import Items
 from streamkit.formats.event_stream import HEARTBEAT, EventStreamEncoder, ServerSentEvent, retry_line
 from streamkit.formats.last_event_id import last_event_id
 from streamkit.responses.options import StreamOptions, function, seconds, switch
-from streamkit.responses.streamed import BaseResponse, StreamedResponse
+from streamkit.responses.streamed import StreamedResponse
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -185,7 +185,11 @@ class EventSourceResponse(StreamedResponse):
         self.headers.setdefault("Cache-Control", "no-cache, no-transform")
         self.headers.setdefault("X-Accel-Buffering", "no")
 
-    def _instead(self, environ: Mapping[str, Any]) -> BaseResponse | None:
+    def get_wsgi_response(
+        self, environ: dict[str, Any]
+    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """See `StreamedResponse`. A client that has had the last event is told here to stay away."""
         if self._complete is not None and last_event_id(environ) == COMPLETE_ID:
-            return BaseResponse(status=204)
-        return None
+            self.status_code = 204
+            del self.headers["Content-Type"]
+        return super().get_wsgi_response(environ)

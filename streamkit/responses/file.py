@@ -365,7 +365,7 @@ class FileResponse(StreamedResponse):
                 self._decide(method, environ)
             except BaseException as error:  # reading for a digest failed
                 self.close()
-                return early_answer(error, environ).get_wsgi_response(environ)
+                return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
         wrapper, piece = file_wrapper(environ), self._parts.single()
         if (
             wrapper is None
@@ -382,7 +382,7 @@ class FileResponse(StreamedResponse):
             self._admit(environ)
             stream, connection = self._body.hand_over()
         except BaseException as error:
-            return early_answer(error, environ).get_wsgi_response(environ)
+            return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
         source = self._parts.source
         descriptor = source.descriptor()
         assert descriptor is not None

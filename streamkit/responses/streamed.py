@@ -197,10 +197,6 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             raise
         self._body.release_at_end(slot.release)
 
-    def _instead(self, environ: Mapping[str, Any]) -> BaseResponse | None:
-        """Another response to give to this request, or None."""
-        return None
-
     def _before_start(self) -> None:
         """The first item is known where it is waited for, and nothing is sent yet: last chance for headers."""
 
@@ -235,10 +231,6 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         ):
             # Without a body, or not with this one: nothing is produced.
             return super().get_wsgi_response(environ)
-        instead = self._instead(environ)
-        if instead is not None:
-            self.close()
-            return instead.get_wsgi_response(environ)
         untouched = self.response is body  # else a hook has wrapped it, and may alter its length
         length = self.headers.get("Content-Length")
         body.content_length = int(length) if length is not None and untouched else None
@@ -248,7 +240,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             self._admit(environ)
             body.open()
         except BaseException as error:
-            return early_answer(error, environ).get_wsgi_response(environ)
+            return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
         self._before_start()
         if not untouched:
             return super().get_wsgi_response(environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import logging
 import sys
 import threading
@@ -17,6 +18,7 @@ from streamkit import (
     FLUSH,
     CSVResponse,
     EventSourceResponse,
+    FileResponse,
     Hub,
     JSONArrayResponse,
     JSONSeqResponse,
@@ -632,6 +634,24 @@ def test_no_more_streams_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         stream_threads.run(lambda: None)
 
 
+@pytest.mark.parametrize("accept", ["text/event-stream", "*/*"])
+@pytest.mark.parametrize("kind", [CSVResponse, FileResponse])
+def test_a_page_of_another_origin_may_read_that_it_is_refused(kind: type[Any], accept: str) -> None:
+    """Else its EventSource takes the refusal for a breach of CORS, and never comes back."""
+    allow = {
+        "Access-Control-Allow-Origin": "https://a.example",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    limiter = Limiter(1)
+    limiter.acquire()
+    what: Any = io.BytesIO(b"abc") if kind is FileResponse else [["a"]]
+    answer = Answer(kind(what, limiter=limiter, headers={**allow, "X-Rows": "1"}), HTTP_ACCEPT=accept)
+    assert answer.status[:3] == ("200" if accept == "text/event-stream" else "503")
+    assert answer.headers.items() >= allow.items()
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert not {"X-Rows", "ETag", "Accept-Ranges"} & set(answer.headers)
+
+
 def test_delivery_threaded_runs_rows_on_the_requests_thread() -> None:
     threads: set[int] = set()
 
@@ -701,6 +721,12 @@ class TestEvents:
         assert again.status.startswith("204")
         assert again.body == b""
         assert ran == [1]
+
+    def test_who_is_told_to_stay_away_may_read_that(self) -> None:
+        response = EventSourceResponse([], complete="done", headers={"Access-Control-Allow-Origin": "*"})
+        answer = Answer(response, HTTP_LAST_EVENT_ID="streamkit-complete")
+        assert (answer.status[:3], answer.headers.get("Content-Type")) == ("204", None)
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
     def test_a_failed_job_has_no_completion(self) -> None:
         def work() -> Iterator[str]:
