@@ -142,7 +142,7 @@ class Number(FieldType):
 
 
 class TextFor(FieldType):
-    """A type that JSON has not, as text in a format: `to_text` may refuse with ValueError, `from_text` too."""
+    """A type that JSON has not, as text in a format: both functions may refuse with ValueError or OverflowError."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class TextFor(FieldType):
             raise self.mismatch(value, path)
         try:
             return self._to_text(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise self.mismatch(value, path) from None
 
     def read(self, value: object, path: str) -> object:

@@ -28,17 +28,14 @@ def date_time_text(value: datetime.datetime) -> str:
     """RFC 3339 text. Raises ValueError for a naive datetime: every reader would take it for its own local time.
 
     An offset with seconds, such as Amsterdam had until 1937, has no place there: the same instant is written in the
-    nearest offset of whole minutes (RFC 3339 section 5.8).
+    nearest offset of whole minutes (RFC 3339 section 5.8). Raises OverflowError where that is beyond the calendar.
     """
     offset = value.utcoffset()
     if offset is None:
         raise ValueError("naive")
     minutes = round(offset / _MINUTE)
     if offset != minutes * _MINUTE:
-        try:
-            value = value.astimezone(datetime.timezone(minutes * _MINUTE))
-        except OverflowError:  # at either end of the calendar
-            raise ValueError("not in the years 1 to 9999") from None
+        value = value.astimezone(datetime.timezone(minutes * _MINUTE))
     return value.isoformat()
 
 

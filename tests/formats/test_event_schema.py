@@ -316,6 +316,13 @@ def test_an_offset_with_seconds_is_written_as_the_nearest(offset: datetime.timed
     assert decode_event(sent, Order).at == moment
 
 
+def test_an_offset_with_seconds_at_the_end_of_the_calendar_is_refused() -> None:
+    zone = datetime.timezone(-datetime.timedelta(seconds=20))
+    last = datetime.datetime(9999, 12, 31, 23, 59, 50, tzinfo=zone)
+    with pytest.raises(EventSchemaError, match="at must be datetime with an offset"):
+        encode_event(dataclasses.replace(ORDER, at=last))
+
+
 def test_numbers_of_a_list_of_values() -> None:
     """JSON has one kind of number: JavaScript writes 2.0 as 2, and others 3 as 3.0."""
 
