@@ -53,7 +53,7 @@ def json_default(value: object) -> object:
     if isinstance(named, Mapping):
         return _object(named, named.items())
     keys = getattr(value, "keys", None)
-    if callable(keys) and hasattr(value, "__getitem__"):
+    if callable(keys) and hasattr(value, "__getitem__") and not isinstance(value, type):
         names = list(keys())
         # sqlite3.Row is a sequence, and takes `ID` for `id` when it is asked by name.
         values = value if isinstance(value, Sequence) else [value[name] for name in names]

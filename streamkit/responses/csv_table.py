@@ -12,6 +12,7 @@ from streamkit.flow.table_rows import TableRows
 from streamkit.formats.content_disposition import content_disposition
 from streamkit.formats.csv_columns import Columns
 from streamkit.formats.csv_rows import CSVEncoder
+from streamkit.responses.given_items import check_given
 from streamkit.responses.options import StreamOptions, switch
 from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 from streamkit.responses.streaming import generated_headers
@@ -58,6 +59,7 @@ class CSVResponse(StreamedResponse):
         flush_seconds: float | None = FLUSH_SECONDS,
         **options: Unpack[StreamOptions],
     ) -> None:
+        check_given(rows, "rows")
         switch("bom", bom)
         switch("guard_formulas", guard_formulas)
         self._encoder = encoder = CSVFraming(

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import Context, copy_context
 from functools import cache, partial
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streamkit.delivery.body import Body
@@ -21,12 +20,12 @@ from streamkit.flow.producer import Producer
 from streamkit.flow.pump import Pump
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.pushed_chunks import PushedChunks
-from streamkit.flow.sources import check_items, close_quietly
 from streamkit.flow.stream import Stream
 from streamkit.flow.writer import Writer, WriterPump
 from streamkit.formats.last_event_id import last_event_id
 from streamkit.responses.compression import negotiate
 from streamkit.responses.early_errors import early_answer
+from streamkit.responses.given_items import check_given
 from streamkit.responses.options import (
     StreamOptions,
     allowance,
@@ -103,7 +102,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         seconds("heartbeat", heartbeat)
         seconds("flush_seconds", flush_seconds)
         whole("flush_bytes", flush_bytes)
-        _check_items(items, what)
+        check_given(items, what)
         delivery = options.get("delivery", "auto")
         if delivery == "detached" or isinstance(items, PushedSource):
             thread = "own"
@@ -256,27 +255,6 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
                 close()
             raise
         return body
-
-
-def _check_items(items: object, what: str) -> None:
-    """Raise TypeError or ValueError for what cannot be the items of a stream, after closing it."""
-    try:
-        if _has_flask_context(items):
-            raise TypeError(
-                f"{what} are wrapped by stream_with_context(), which works on the request's own thread alone; give the"
-                " generator itself: it runs in a copy of the request's context already"
-            )
-        check_items(items, what)
-    except BaseException:
-        close_quietly(items)
-        raise
-
-
-def _has_flask_context(items: object) -> bool:
-    # Flask's wrapper is a generator that has entered the context of the request, in this thread, and leaves it with its
-    # last item: in any other context that is a ValueError.
-    frame = items.gi_frame if isinstance(items, GeneratorType) else None
-    return frame is not None and frame.f_globals.get("__name__") == "flask.helpers"
 
 
 @cache

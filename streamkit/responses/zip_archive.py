@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamkit.flow.zip_entries import ZipChunks, ZipEntry, stored_length
 from streamkit.formats.content_disposition import content_disposition
+from streamkit.responses.given_items import refuse_lookalikes
 from streamkit.responses.options import StreamOptions, switch
 from streamkit.responses.streamed import FLUSH_BYTES, FLUSH_SECONDS, StreamedResponse
 from streamkit.responses.streaming import ChunkFraming, generated_headers
@@ -47,6 +48,7 @@ class ZipResponse(StreamedResponse):
         flush_seconds: float | None = FLUSH_SECONDS,
         **options: Unpack[StreamOptions],
     ) -> None:
+        refuse_lookalikes(entries, "entries")
         switch("deflate", deflate)
         now = time.time()  # of entries that have no time of their own
         length = None if deflate else stored_length(entries, now=now)

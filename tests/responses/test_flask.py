@@ -19,6 +19,7 @@ from streamkit import (  # noqa: E402
     FileResponse,
     NDJSONResponse,
     StreamingResponse,
+    ZipResponse,
 )
 from tests.apps.flask_app import app  # noqa: E402
 
@@ -92,7 +93,10 @@ def test_an_unhandled_error_before_the_first_row_is_flasks_500() -> None:
     assert b"secret" not in response.data
 
 
-def test_a_generator_that_flask_has_wrapped_is_refused_and_let_go() -> None:
+@pytest.mark.parametrize(
+    "kind", [EventSourceResponse, StreamingResponse, CSVResponse, NDJSONResponse, ZipResponse]
+)
+def test_a_generator_that_flask_has_wrapped_is_refused_and_let_go(kind: type[Any]) -> None:
     own = flask.Flask(__name__)
     messages: list[str] = []
     popped: list[str] = []
@@ -104,8 +108,11 @@ def test_a_generator_that_flask_has_wrapped_is_refused_and_let_go() -> None:
     @own.get("/")
     def view() -> Any:
         with pytest.raises(TypeError) as caught:
-            EventSourceResponse(flask.stream_with_context(item for item in ["a"]))
+            kind(flask.stream_with_context(item for item in ["a"]))
         messages.append(str(caught.value))
+        if kind is not ZipResponse:  # which takes no function
+            with pytest.raises(TypeError, match=r"wrapped by stream_with_context\(\)"):
+                kind(flask.stream_with_context(lambda: iter(["a"])))
         return EventSourceResponse(item for item in [flask.request.path])
 
     assert own.test_client().get("/").data == b":\ndata: /\n\n"

@@ -229,6 +229,30 @@ class TestSQLAlchemy:
         assert result.closed
 
 
+@pytest.mark.parametrize("kind", [CSVResponse, NDJSONResponse])
+@pytest.mark.parametrize(
+    ("library", "name"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")]
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_data_frame_is_no_rows(kind: type[Any], library: str, name: str) -> None:
+    """Iterated it gives its columns, which look like rows."""
+    frame = getattr(pytest.importorskip(library), name)({"a": [1, 2], "b": [3, 4]})
+    with pytest.raises(TypeError, match=r"cannot be a .*, which gives its columns .* frame\.itertuples"):
+        kind(frame)
+
+
+def test_the_rows_of_data_frames() -> None:
+    columns = {"a": [1, 2], "b": ["x", "y"]}
+    table = b"a,b\r\n1,x\r\n2,y\r\n"
+    assert (
+        Answer(CSVResponse(pytest.importorskip("pandas").DataFrame(columns).itertuples(index=False))).body
+        == table
+    )
+    frame = pytest.importorskip("polars").DataFrame(columns)
+    assert Answer(CSVResponse(frame.iter_rows(named=True))).body == table
+    assert Answer(CSVResponse(frame.iter_rows(), header=frame.columns)).body == table
+
+
 def test_rows_of_sqlite_as_records(connection: sqlite3.Connection) -> None:
     connection.row_factory = sqlite3.Row
     answer = Answer(NDJSONResponse(connection.execute(SELECT.format(2))))
