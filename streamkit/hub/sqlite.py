@@ -130,6 +130,7 @@ class SQLiteBroker:
     def append(self, entries: Sequence[Entry]) -> list[str]:
         """Add to the log; see `Broker.append`."""
         if not entries:
+            self._check_open()
             return []
 
         def add(connection: Connection) -> tuple[list[str], list[str], Connection]:
@@ -252,6 +253,7 @@ class SQLiteBroker:
 
     def locate(self, id: str) -> Position | None:
         """Where this id is; see `Broker.locate`."""
+        self._check_open()
         try:
             id.encode()
         except UnicodeEncodeError:
@@ -390,8 +392,7 @@ class SQLiteBroker:
 
     def _current(self, turn: _Turn) -> Connection:
         """The connection, opened where there is none, and anew where the file was replaced."""
-        if self._closed:
-            raise HubClosed(f"the hub on {self.url} is closed; make a new one to publish or subscribe")
+        self._check_open()
         connection = turn.connection
         if connection is not None and connection.inode != inode(self._path):
             turn.connection = None
@@ -399,6 +400,10 @@ class SQLiteBroker:
         if turn.connection is None:
             turn.connection = open_file(self._path, BUSY_SECONDS)
         return turn.connection
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HubClosed(f"the hub on {self.url} is closed; make a new one to publish or subscribe")
 
 
 def _records(connection: Connection, after: Position, limit: int) -> list[Record]:

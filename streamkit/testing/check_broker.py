@@ -233,13 +233,15 @@ def _appends_from_threads(fresh: Fresh, again: Again | None) -> None:
     broker = fresh(10_000)
     try:
         ids: list[list[str]] = [[] for _ in range(4)]
+        unknown: list[str] = []
 
         def publish(number: int) -> None:
             for step in range(50):
                 ids[number] += broker.append(
                     [entry(data=f"{number} {step} {part}") for part in range(3)] if step % 2 else [entry()]
                 )
-                assert broker.locate(ids[number][-1]) is not None
+                if broker.locate(ids[number][-1]) is None:
+                    unknown.append(ids[number][-1])
 
         threads = [threading.Thread(target=publish, args=(number,)) for number in range(4)]
         for thread in threads:
@@ -250,6 +252,7 @@ def _appends_from_threads(fresh: Fresh, again: Again | None) -> None:
         for thread in threads:
             thread.join()
         assert found == all_after(broker, 0, 100), "follow and read disagree"
+        assert not unknown, f"locate did not know {unknown[0]!r} when append had returned it"
         for own in ids:
             assert [record.id for record in found if record.id in set(own)] == own
         batches = [record.data.split() for record in found if " " in record.data]
@@ -390,12 +393,19 @@ def _closes(fresh: Fresh, again: Again | None) -> None:
     broker.wake()
     for call in (
         lambda: broker.append([entry()]),
+        lambda: broker.append([]),
         lambda: broker.read(0, 1),
+        lambda: broker.follow(0, 1, 0.0),
         lambda: broker.locate("x"),
+        lambda: broker.locate("\ud800"),
         broker.head,
         broker.floor,
-        broker.expired,
         lambda: broker.claim("run", "one", 1),
+        lambda: broker.renew([("run", "one")], 1),
+        lambda: broker.release("run", "one"),
+        lambda: broker.holder("run"),
+        broker.expired,
+        lambda: broker.request_stop("run", "one"),
     ):
         _raises(HubClosed, call)
 
