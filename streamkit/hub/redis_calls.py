@@ -66,9 +66,7 @@ class RedisCalls:
         # Connections that nobody uses, connected or not; append and pop are atomic. The condition is for who finds
         # none: it guards the two numbers, and is waited on as long as a call may take.
         self._idle: list[Connection] = []
-        self._freed = threading.Condition(
-            threading.RLock()
-        )  # a finalizer may call in the midst of making one
+        self._freed = threading.Condition(threading.RLock())
         self._made = 0
         self._waiting = 0
 
@@ -142,8 +140,12 @@ class RedisCalls:
                         except IndexError:
                             pass  # somebody was faster
                     if self._made < CONNECTIONS:
-                        self._made += 1
-                        return self.new_connection()
+                        self._made += 1  # first: a finalizer may borrow one in the midst of making this one
+                        try:
+                            return self.new_connection()
+                        except BaseException:
+                            self._made -= 1
+                            raise
                     left = deadline - monotonic()
                     if left <= 0:
                         raise BrokerUnavailable(

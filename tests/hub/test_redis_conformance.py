@@ -15,6 +15,7 @@ import pytest
 pytest.importorskip("redis")
 
 from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
+from streamkit.hub import redis_calls
 from streamkit.hub.broker import Broker, Entry, HistoryLost
 from streamkit.hub.redis import RedisBroker
 from streamkit.hub.redis_address import RedisAddress
@@ -296,6 +297,21 @@ def test_connections_are_few_however_many_threads_call(server: RedisServer) -> N
     for thread in threads:
         thread.join()
     assert max(seen) <= 9
+
+
+def test_a_connection_that_cannot_be_made_takes_no_place(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = new(server, timeout=1.0)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(broker._calls, "new_connection", lambda: 1 / 0)
+            for _ in range(2 * redis_calls.CONNECTIONS):
+                with pytest.raises(ZeroDivisionError):
+                    broker.head()
+        assert broker.append([entry()])
+    finally:
+        broker.close()
 
 
 _FORK = """
