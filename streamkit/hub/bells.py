@@ -112,8 +112,8 @@ def _permit(path: Path, like: Path) -> None:
         return  # deleted; the next look makes it anew
     try:
         os.chown(path, found.st_uid if os.geteuid() == 0 else -1, found.st_gid)
-    except PermissionError:
-        pass  # a group that this process is not in
+    except OSError:
+        pass  # a group that this process is not in, an owner that its container does not know
     os.chmod(path, found.st_mode & 0o666)
 
 
@@ -122,9 +122,8 @@ class Bells:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = (
-            threading.RLock()
-        )  # owned for a few system calls that do not block; finalizers may ring too
+        # Owned for a few system calls that do not block; finalizers may ring too.
+        self._lock = threading.RLock()
         self._open: dict[str, int] = {}
         self._dead: set[str] = set()
 

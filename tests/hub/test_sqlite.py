@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import select
@@ -653,6 +654,18 @@ def test_whoever_may_write_to_the_file_may_ring(url: str, tmp_path: Path) -> Non
         expected, found = file.stat(), bell.stat()
         assert stat.S_IMODE(found.st_mode) == 0o664
         assert (found.st_uid, found.st_gid) == (expected.st_uid, expected.st_gid)
+
+
+def test_an_owner_whom_the_container_does_not_know(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    with Hub(url) as hub:
+        Viewer(hub.subscribe("t", last_event_id="unknown")).take(1)
+        assert list(tmp_path.glob("*-bell-*"))
 
 
 def test_bells_of_the_dead_are_removed(tmp_path: Path) -> None:
