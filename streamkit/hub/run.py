@@ -25,7 +25,7 @@ from streamkit.flow.flush import FLUSH
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.sources import Source, open_source
 from streamkit.formats.event_stream import ServerSentEvent
-from streamkit.hub.broker import Broker, LeaseState, Position
+from streamkit.hub.broker import Broker, Entry, LeaseState, Position
 from streamkit.hub.subscription import Filter, Subscription
 
 if TYPE_CHECKING:
@@ -237,14 +237,26 @@ def topic_of(lease: str) -> str | None:
     return lease.removeprefix(_LEASE_PREFIX) if lease.startswith(_LEASE_PREFIX) else None
 
 
+def publish_start(hub: Hub, topic: str, run: str) -> None:
+    """Publish the start. Raises DuplicateEvent where the log holds it already."""
+    _publish(hub, topic, "start", start_id(run), {"run": run})
+
+
 def publish_end(hub: Hub, topic: str, holder: str, event: str, words: dict[str, str]) -> None:
     """Publish the end, if nobody has, and then release the lease."""
     run = run_of(holder)
     try:
-        hub.publish(topic, {"run": run, **words}, event=event, id=end_id(run))
+        _publish(hub, topic, event, end_id(run), {"run": run, **words})
     except DuplicateEvent:
         pass  # another process was first, with the same end
     hub.broker.release(lease_name(topic), holder)
+
+
+def _publish(hub: Hub, topic: str, event: str, id: str, words: dict[str, str]) -> None:
+    """An event of the run's own: no `max_event_bytes` refuses it, else its viewers would wait for ever."""
+    data = ServerSentEvent(words).data
+    assert data is not None
+    hub._append((Entry(topic, data, event, id),))
 
 
 def bury(hub: Hub, topic: str, holder: str) -> None:

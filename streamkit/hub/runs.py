@@ -27,8 +27,8 @@ from streamkit.hub.run import (
     lease_name,
     new_holder,
     publish_end,
+    publish_start,
     run_of,
-    start_id,
     topic_of,
 )
 
@@ -87,7 +87,7 @@ class Runs:
             # Its start may be missing all the same: it was trimmed, or the process died before it published that.
             if end_of(hub.broker, producing.id) is not None:
                 raise DuplicateEvent(f"run {producing.id} is over")
-            hub.publish(topic, {"run": producing.id}, event="start", id=start_id(producing.id))
+            publish_start(hub, topic, producing.id)
             begun = True
             stream_threads.run(producing.work)
         except BaseException as error:

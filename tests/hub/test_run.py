@@ -156,6 +156,12 @@ def test_a_generator_that_is_not_needed_is_closed(hub: Hub) -> None:
     Viewer(run.events()).end()
 
 
+def test_what_a_run_says_itself_is_never_too_large(make: Make) -> None:
+    hub = make(max_event_bytes=20)
+    run = hub.run("t", lambda: ["x", "too long for this hub"])
+    assert [event.event for event in Viewer(run.events()).end()] == [None, "error"]
+
+
 def test_stop_cancels_and_closes_the_producer(hub: Hub) -> None:
     answer = Answer("one two three")
     run = hub.run("t", answer.open)
