@@ -185,7 +185,7 @@ class Hub:
         if data is None:
             raise TypeError('data cannot be None, which clients are never told; publish "null", "" or {}')
         if id is not None:
-            id = str(id) if id.__class__ is int else _check_id(id)
+            id = _check_id(str(id) if id.__class__ is int else id)
         sent = ServerSentEvent(data, event=event, id=id)
         size = len(sent.encode())
         if size > self._max_event_bytes:

@@ -193,6 +193,7 @@ def test_bad_topics_and_patterns(hub: Hub) -> None:
         ({"data": "x", "id": "a\nb"}, ValueError, "printable"),
         ({"data": "x", "id": " a"}, ValueError, "white space"),
         ({"data": "x", "id": "x" * 129}, ValueError, "1 to 128"),
+        ({"data": "x", "id": 10**128}, ValueError, "1 to 128"),
         ({"data": "x", "id": 7.5}, TypeError, "float"),
         ({"data": "x" * 1000}, ValueError, "at most 1000"),
     ],
