@@ -292,8 +292,9 @@ class EventSource:
             raise self._refusal(request, response)
         content_type = response.headers.get("Content-Type", "")
         if content_type.partition(";")[0].strip().lower() != "text/event-stream":
+            found = ascii(content_type) if content_type else "of no type"
             raise NotAnEventStream(
-                f"{request} is not an event stream but {content_type or 'of no type'!a}; is this the URL of "
+                f"{request} is not an event stream but {found}; is this the URL of "
                 "the stream, and does it need a login?",
                 200,
             )

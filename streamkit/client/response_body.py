@@ -41,15 +41,22 @@ class ResponseBody:
         self._response = response
         self._chunks = ChunkedBody() if _is_chunked(response.headers) else None
         self.length = _content_length(response.headers) if self._chunks is None else None
-        if response.length == 0 and (self._chunks is None or response.chunked):
-            self.length = 0  # 204, 304 and the answer to HEAD have no body, whatever their fields say
+        if response.length == 0:  # 204, 304 and the answer to HEAD have no body, whatever their fields say
+            self.length = 0
         self._rest = self.length  # what is still to come of it
-        coding = ", ".join(response.headers.get_all("Content-Encoding", ["identity"])).strip().lower()
+        coding = ", ".join(response.headers.get_all("Content-Encoding", ["identity"])).lower()
         if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise DecodeError(f"the answer came with Content-Encoding {coding!r}, which was not asked for")
+            raise DecodeError(
+                f"the answer came with Content-Encoding {coding[:80]!a}, which was not asked for"
+            )
         self._inflate = (
             None if coding in ("", "identity") else Inflate("deflate" if coding == "deflate" else "gzip")
         )
+
+    @property
+    def compressed(self) -> bool:
+        """Whether a content coding is taken off."""
+        return self._inflate is not None
 
     @property
     def framed(self) -> bool:
@@ -100,7 +107,7 @@ class ResponseBody:
 def _is_chunked(headers: http.client.HTTPMessage) -> bool:
     """Tell whether the body comes in chunks. `HTTPResponse.chunked` is False for any coding that it does not know."""
     fields = headers.get_all("Transfer-Encoding")
-    if fields is not None and [field.strip(" \t").lower() for field in fields] != ["chunked"]:
+    if fields is not None and [field.lower() for field in fields] != ["chunked"]:
         raise DecodeError(
             f"the answer came with Transfer-Encoding {', '.join(fields)[:80]!a}; only chunked can be read"
         )

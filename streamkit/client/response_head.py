@@ -1,8 +1,8 @@
 """The head of an answer: status line and fields, after the interim answers that may come before them.
 
 The law: a head is bounded, with all that comes before it: in bytes, and in the time that the socket has for one of its
-reads, however few bytes arrive at a time. It is taken off the stream that the body is then read from, so no byte behind
-it is lost.
+reads, however few bytes arrive at a time. One that breaks off says nothing, not even by its status. It is taken off the
+stream that the body is then read from, so no byte behind it is lost.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class FinalResponse(http.client.HTTPResponse):
     """A `response_class` that also skips 102, 103 and the other interim answers, as many as come.
 
     RFC 9110 section 15.2: a client must be able to take one or more of them before the final one; `http.client` knows
-    100 alone. 101 is final, as it ends the talk in HTTP. Raises `http.client.HTTPException` for a head beyond
-    `MAX_HEAD_BYTES`, `TimeoutError` for one that is not there within the time-out of the socket, and what
+    100 alone. 101 is final, as it ends the talk in HTTP. Raises `http.client.HTTPException` for a head that breaks off
+    or exceeds `MAX_HEAD_BYTES`, `TimeoutError` for one that is not there within the time-out of the socket, and what
     `HTTPResponse` raises.
     """
 
@@ -48,7 +48,11 @@ class FinalResponse(http.client.HTTPResponse):
 
 
 class _Head:
-    """The lines of a head, off the stream that goes on with the body."""
+    """The lines of a head, off the stream that goes on with the body.
+
+    Each is given as RFC 9112 wants it read: without white space behind it (section 5.1), and with a space for a CR that
+    ends no line (section 2.2). `http.client` would keep the one, and take the other for the end of a line.
+    """
 
     def __init__(self, stream: io.BufferedReader, sock: socket.socket) -> None:
         self._stream = stream
@@ -62,13 +66,19 @@ class _Head:
         while len(line) < limit and not line.endswith(b"\n"):
             arrived = self._peek()
             if not arrived:
-                break
+                if line or self._bytes_left < MAX_HEAD_BYTES:  # RFC 9112 section 8
+                    raise http.client.HTTPException("the head of the answer breaks off")
+                return b""
             size = arrived.find(b"\n") + 1 or len(arrived)
             line += self._stream.read(min(size, limit - len(line)))
         self._bytes_left -= len(line)
         if self._bytes_left < 0:
             raise http.client.HTTPException(f"the head of the answer has more than {MAX_HEAD_BYTES} bytes")
-        return bytes(line)
+        if len(line) >= limit:
+            return bytes(line)  # too long, which the caller says
+        text = line[:-1].removesuffix(b"\r").replace(b"\r", b" ")
+        # White space alone is no blank line, which would end the head, but goes on with the line before (section 5.2).
+        return bytes(text.rstrip(b" \t") or text[:1]) + b"\r\n"
 
     def _peek(self) -> bytes:
         """Return what has arrived, after one read at most: `readline` of the stream would grant each its own time."""

@@ -14,7 +14,7 @@ from streamkit.client.download import download
 from streamkit.client.event_source import EventSource
 from streamkit.client.response_head import MAX_HEAD_BYTES
 from streamkit.errors import ConnectionLost, ProxyFailed, StreamRefused
-from tests.client.raw_server import OK, Server
+from tests.client.raw_server import GONE, OK, QUICK, Server
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nContent-Length: 7\r\n\r\n"
 INTERIM = [
@@ -82,6 +82,44 @@ def test_a_head_without_end_is_cut(server: Server, piece: bytes) -> None:
         data_of(server.start(endless))
     server.stop()
     assert sent[0] < 50_000_000
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 204 No Content\r\n",
+        b"HTTP/1.1 503 Busy\r\nRetry-Af",
+        b"HTTP/1.1 200 OK\r\nCache-Control: no-cache\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: /els",
+        HINTS,
+        HINTS + b"HTTP/1.1 20",
+    ],
+)
+def test_a_head_that_breaks_off_is_a_lost_connection(server: Server, head: bytes) -> None:
+    """RFC 9112 section 8: its status alone says nothing. This one would end the stream for good."""
+    url = server.start(OK + QUICK + b"data: x\n\n", head, OK + b"data: y\n\n", GONE)
+    assert data_of(url, max_retries=2) == ["x", "y"]
+
+
+def test_white_space_behind_a_field_is_no_part_of_it(server: Server, tmp_path: Path) -> None:
+    """RFC 9112 section 5.1."""
+    url = server.start(
+        b"HTTP/1.1 302 Found \r\nLocation: /there \t\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nETag: "a"\r\nContent-Length: 10 \r\n\r\nhello',
+        b"HTTP/1.1 302 Found\r\nLocation: /there\r\n\r\n",
+        b'HTTP/1.1 206 Partial\r\nETag: "a" \r\nContent-Range: bytes 5-9/10 \r\n\r\nworld',
+    )
+    download(url, tmp_path / "file", timeout=10)
+    assert (tmp_path / "file").read_bytes() == b"helloworld"
+    assert [line for line, _, _ in server.requests] == ["GET /events HTTP/1.1", "GET /there HTTP/1.1"] * 2
+
+
+@pytest.mark.parametrize(
+    "field", [b"X: a\rContent-Length: 1\r\n", b"X: a\r\r\n", b"X: a\r\n\r\r\n", b"X: a\r\n \t\r\n"]
+)
+def test_neither_a_bare_cr_nor_white_space_ends_a_line_or_the_head(server: Server, field: bytes) -> None:
+    """RFC 9112 sections 2.2 and 5.2."""
+    assert data_of(server.start(OK.replace(b"\r\n", b"\r\n" + field, 1) + b"data: x\n\n")) == ["x"]
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
