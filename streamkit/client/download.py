@@ -48,8 +48,8 @@ LONGEST_WAIT: Final = 30.0
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that may be different the next time (RFC 9110 section 15, RFC 6585, RFC 8470)."""
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
-_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+_UNSATISFIED = re.compile(r"bytes \*/([0-9]{1,18})", re.IGNORECASE)
 # RFC 9530 section 2: a dictionary of byte sequences. Weaker algorithms are not looked at.
 _DIGEST = re.compile(r"(?:^|,)[ \t]*(sha-256|sha-512)=:([A-Za-z0-9+/=]*):")
 _DISK_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -179,7 +179,9 @@ class _Download:
         while True:
             try:
                 self._attempt()
-                return self._completed()
+                if self._note is None or self._note.size in (None, self._part.size):
+                    return self._completed()
+                self._exchange.close()  # and ask for more: a range may be shorter than what was asked for
             except _TryAgain as again:
                 # Only bytes beyond all before are progress: a server that always starts over and always fails is not.
                 failures = 0 if self._part.size > furthest else failures
@@ -198,7 +200,9 @@ class _Download:
                 raise DownloadError(str(error), error.status) from error
 
     def _kept(self) -> str:
-        if self._note is None or self._note.validator is None:
+        if self._note is None or not self._part.size:
+            return "nothing of it is kept"
+        if self._note.validator is None:
             return "the server names no strong validator, so the next call starts over"
         return f"{self._part.size} bytes are kept in {self._part.part}"
 
@@ -223,7 +227,7 @@ class _Download:
             body = ResponseBody(response)
         except DecodeError as error:
             raise DownloadError(f"{request}: {error}", response.status) from error
-        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+        if body.compressed:
             raise DownloadError(
                 f"{request} came compressed, though it was asked for as it is", response.status
             )
@@ -264,7 +268,10 @@ class _Download:
         self._digests = _digests(response.headers.get_all("Repr-Digest"), 0)
 
     def _take_up(self, response: http.client.HTTPResponse, body: ResponseBody) -> int:
-        """206: see that it is the rest of what is here, by position, length and validator; return where it ends."""
+        """206: see that it goes on with what is here, by position, length and validator; return where it ends.
+
+        That may be before the end of the file (RFC 9110 section 15.3.7).
+        """
         note, headers = self._note, response.headers
         found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
         if note is None or note.validator is None or found is None:
@@ -275,7 +282,7 @@ class _Download:
         if (
             start != self._part.size
             or end <= start
-            or (size is not None and end != size)
+            or (size is not None and end > size)
             or (note.size is not None and size != note.size)
             or (body.length is not None and body.length != end - start)
             # "*" is a length that the server did not know (RFC 9110 section 14.4): more may follow the range.
@@ -370,14 +377,14 @@ class _Download:
 
 def _validator(headers: http.client.HTTPMessage) -> str | None:
     """Return what `If-Range` may carry (RFC 9110 section 13.1.5): a strong ETag, else a strong date, else None."""
-    etag = headers.get("ETag", "").strip()
+    etag = headers.get("ETag", "")
     if etag:
         return etag if re.fullmatch('"[\x21\x23-\x7e\x80-\xff]*"', etag) else None
     modified = parse_http_date(headers.get("Last-Modified"))
     answered = parse_http_date(headers.get("Date"))
     # Section 8.8.2.2: strong where it is at least one second before the Date of the same answer.
     if modified is not None and answered is not None and answered - modified >= 1:
-        return headers["Last-Modified"].strip()
+        return headers["Last-Modified"]
     return None
 
 
@@ -388,7 +395,7 @@ def _is_of_another(note: Note, headers: http.client.HTTPMessage) -> bool:
     """
     validator = note.validator or ""
     if validator.startswith('"'):
-        return bool(headers.get("ETag", validator).strip() != validator)
+        return headers.get("ETag", validator) != validator
     modified = headers.get("Last-Modified", validator)
     return parse_http_date(modified) != parse_http_date(validator)
 

@@ -187,6 +187,26 @@ def test_a_range_that_breaks_off_is_taken_up_again(server: Server, tmp_path: Pat
     assert [ranged for ranged, _ in ranges(server)] == [None, "bytes=5-", "bytes=8-"]
 
 
+def test_a_range_that_is_shorter_than_asked_for_is_gone_on_from(server: Server, tmp_path: Path) -> None:
+    """RFC 9110 section 15.3.7: a server may send less, and the client asks for the others."""
+
+    def some(start: int, end: int) -> bytes:
+        head = f"HTTP/1.1 206 Partial Content\r\nContent-Range: Bytes {start}-{end - 1}/{len(DATA)}\r\n"
+        return f'{head}Content-Length: {end - start}\r\nETag: "one"\r\n\r\n'.encode() + DATA[start:end]
+
+    url = server.start(ok(sent=1000), some(1000, 3000), some(3000, 3001), some(3001, len(DATA)))
+    download(url, tmp_path / "file", max_retries=1, timeout=10)
+    assert (tmp_path / "file").read_bytes() == DATA
+    assert [ranged for ranged, _ in ranges(server)] == [None, "bytes=1000-", "bytes=3000-", "bytes=3001-"]
+
+
+def test_bytes_that_were_thrown_away_are_not_said_to_be_kept(server: Server, tmp_path: Path) -> None:
+    url = server.start(ok(sent=1000), rest(900))
+    with pytest.raises(DownloadError, match="another part than was asked for; nothing of it is kept"):
+        download(url, tmp_path / "file", max_retries=1, timeout=10)
+    assert left(tmp_path) == set()
+
+
 @pytest.mark.parametrize("etag", ['"c"', '"d"'])
 def test_a_416_is_compared_with_what_is_known(server: Server, tmp_path: Path, etag: str) -> None:
     """The file is now as long as the part, on a server that does not look at If-Range."""
