@@ -294,8 +294,9 @@ class _Download:
             raise self._another_part()
         self._note = Note(note.source, note.validator, size)
         self._check_size()
-        self._digests = _digests(headers.get_all("Repr-Digest"), 0)
-        self._digests += _digests(headers.get_all("Content-Digest"), self._part.size)
+        # What an earlier answer told of the whole still holds: this is the same representation.
+        whole = _digests(headers.get_all("Repr-Digest"), 0) or [one for one in self._digests if one[2] == 0]
+        self._digests = whole + _digests(headers.get_all("Content-Digest"), self._part.size)
         return end
 
     def _another_part(self) -> _TryAgain:

@@ -351,8 +351,10 @@ def test_wrong_bytes_are_removed(server: Server, tmp_path: Path) -> None:
         ok(wrong, sha_header("Content-Digest", DATA)),
         ok(sent=1000),
         rest(1000, DATA, sha_header("Content-Digest", wrong[1000:])),
+        ok(DATA, sha_header("Repr-Digest", DATA), sent=1000),
+        rest(1000, wrong),
     )
-    for options in ({"sha256": SHA256}, {}, {}, {}):
+    for options in ({"sha256": SHA256}, {}, {}, {}, {}):
         with pytest.raises(DigestMismatch, match="sha-256"):
             download(url, tmp_path / "file", timeout=10, **options)  # type: ignore[arg-type]
         assert left(tmp_path) == set()
