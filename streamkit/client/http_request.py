@@ -178,7 +178,10 @@ def checked_url(url: str) -> SplitResult:
     shown = re.sub(r"//[^/?#]*@", "//", url.partition("?")[0])  # without what may be secret
     advice = "give http://host/path or https://host/path"
     try:
+        url.encode()
         parts = urlsplit(url)
+    except UnicodeEncodeError:
+        raise ValueError(f"{shown!a} is not a URL that can be read: it has a lone surrogate") from None
     except ValueError:  # whose text may show the password
         raise ValueError(f"{shown!a} is not a URL that can be read, its host is none; {advice}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:

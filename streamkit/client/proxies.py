@@ -53,8 +53,11 @@ def checked_proxy(url: str) -> Proxy:
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         port = parts.port or 80
-    except ValueError as error:
-        raise ProxyFailed(f"the proxy has no usable address: {error}") from error
+        (parts.hostname or "").encode("idna")
+    except ValueError:  # whose text may show the password
+        raise ProxyFailed(
+            "the proxy has no usable address; give http://host:port, or None for no proxy"
+        ) from None
     if parts.scheme != "http" or not parts.hostname:
         raise ProxyFailed(
             f"a proxy of the kind {parts.scheme!r} cannot be used; give http://host:port, or None for no proxy"

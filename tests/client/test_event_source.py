@@ -12,7 +12,7 @@ import pytest
 
 from streamkit import EventSource
 from streamkit.client import event_source
-from streamkit.errors import DecodeError, EventSourceError
+from streamkit.errors import DecodeError, EventSourceError, ProxyFailed
 from tests.client.raw_server import GONE, OK, QUICK, Server, chunked, moved
 
 
@@ -479,6 +479,7 @@ class MultipleItems(Mapping[str, str]):
         ({"url": b"http://x"}, TypeError, "url must be str.* not bytes"),
         ({"url": "http://x:y/"}, ValueError, "'http://x:y/' is not a URL .* its port must be a number"),
         ({"url": "http://u:secret@a[b/"}, ValueError, "'http://a\\[b/' is not a URL .* give http://host/path"),
+        ({"url": "http://u:secret@x/\ud800"}, ValueError, r"'http://x/\\ud800' is not a URL .* a lone surrogate"),
         ({"method": "PO ST"}, ValueError, "method must be one word, such as 'GET'.* not 'PO ST'"),
         ({"method": ""}, ValueError, "method must be one word"),
         ({"method": None}, TypeError, "method must be str.* not NoneType"),
@@ -505,6 +506,9 @@ class MultipleItems(Mapping[str, str]):
         ({"max_event_bytes": "1"}, TypeError, "max_event_bytes must be a whole number of at least 1.* not '1'"),
         ({"auth": ["u", "secret"]}, TypeError, "auth must be a tuple .* not list"),
         ({"auth": ("secret", 5)}, TypeError, r"auth must be a tuple .* not a tuple of \(str, int\)"),
+        ({"auth": ("u", "secret\ud800")}, ValueError, "password with .* a lone surrogate cannot be sent"),
+        ({"proxy": "http://u:secret"}, ProxyFailed, "the proxy has no usable address; give http://host:port"),
+        ({"proxy": "http://a..b:80"}, ProxyFailed, "the proxy has no usable address; give http://host:port"),
         ({"ssl_context": "ca.pem"}, TypeError, "ssl_context must be an ssl.SSLContext.* not str"),
         ({"proxy": 3}, TypeError, "proxy must be 'environment', the URL of a proxy, or None.* not int"),
         ({"on_open": 3}, TypeError, "on_open must be a function that takes an Opened.* not 3"),
