@@ -73,8 +73,10 @@ class Client:
         OSError where there is no connection, TimeoutError where no head comes, `http.client.HTTPException` where what
         comes is no head.
         """
-        self._request = (path, method, dict(headers or {}), body)
-        self._cursor = last_event_id or ""
+        fields = {name.lower(): value for name, value in (headers or {}).items()}
+        named = fields.pop("last-event-id", "")
+        self._request = (path, method, fields, body)
+        self._cursor = named if last_event_id is None else last_event_id
         self._connect()
         return self
 
@@ -95,11 +97,11 @@ class Client:
         self.leave()
         assert self._request is not None
         path, method, headers, body = self._request
-        lines = {"Host": self._host_header, "Accept": "*/*", **headers}
+        lines = {"host": self._host_header, "accept": "*/*", **headers}
         if self._cursor:
-            lines["Last-Event-ID"] = self._cursor
+            lines["last-event-id"] = self._cursor
         if body:
-            lines["Content-Length"] = str(len(body))
+            lines["content-length"] = str(len(body))
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(
             f"{name}: {value}\r\n" for name, value in lines.items()
         )

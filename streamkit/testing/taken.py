@@ -72,10 +72,14 @@ def take_events(
     """The first `n` events of an event stream, decoded as a browser would (`EventStreamDecoder`).
 
     Parameters and errors as in `take_chunks`; `Accept: text/event-stream` is sent unless `headers` says otherwise. To
-    come back as a client does, give `headers={"Last-Event-ID": "7"}`. Raises AssertionError for a 200 that is not
-    `text/event-stream`; an answer with another status has no events, so look at `.status`.
+    come back as a client does, give `headers={"Last-Event-ID": "7"}`: the id in force until another comes. Raises
+    AssertionError for a 200 that is not `text/event-stream`; an answer with another status has no events, so look at
+    `.status`.
     """
-    decoder = EventStreamDecoder()
+    headers = {"accept": "text/event-stream"} | {
+        name.lower(): value for name, value in (headers or {}).items()
+    }
+    decoder = EventStreamDecoder(last_event_id=headers.get("last-event-id", ""))
     events: list[ServerSentEvent] = []
 
     def feed(chunk: bytes, exchange: Exchange) -> None:
@@ -88,7 +92,6 @@ def take_events(
             )
         events.extend(decoder.feed(chunk))
 
-    headers = {"Accept": "text/event-stream", **(headers or {})}
     return _take(app, path, n, events, feed, "events", headers, method, body, timeout)
 
 

@@ -207,6 +207,22 @@ def test_coming_back_after_an_event_without_an_id() -> None:
     assert asked == [None, "7", "7"]
 
 
+def test_a_header_is_sent_once_in_whatever_case_it_is_given() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        seen = [environ[f"HTTP_{name}"] for name in ("HOST", "ACCEPT", "LAST_EVENT_ID")]
+        return [f"data: {seen}\n\nid: 8\ndata: {seen}\n\n".encode()]
+
+    given = {"host": "here", "accept": "text/event-stream", "last-event-id": "7"}
+    with running(app) as server, server.client() as client:
+        client.open("/", headers=given)
+        assert client.last_event_id == "7"
+        for taken, sent in ((1, "7"), (2, "7"), (1, "8")):
+            data = f"['here', 'text/event-stream', '{sent}']"
+            assert [event.data for event in client.take(taken)] == [data] * taken
+            client.resume()
+
+
 def test_headers_method_and_body_are_sent(server: RunningServer) -> None:
     with server.client() as client:
         client.open("/echo?a=b", method="POST", headers={"X-Name": "Ada"}, body=b"hello")

@@ -39,6 +39,15 @@ def test_coming_back_with_an_id() -> None:
     assert [event.id for event in taken] == ["42", "43"]
 
 
+def test_the_id_to_come_back_with_is_in_force_until_another_comes() -> None:
+    def app(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Type", "text/event-stream")])
+        return [b"data: a\n\nid: 8\ndata: b\n\n"]
+
+    for name in ("Last-Event-ID", "last-event-id"):
+        assert [event.id for event in take_events(app, "/", headers={name: "7"})] == ["7", "8"]
+
+
 def test_an_id_beyond_ascii_comes_back_as_it_does_through_a_server() -> None:
     def app(environ: Any, start_response: Any) -> Any:
         seen = [last_event_id(environ), environ["QUERY_STRING"].encode("latin-1").decode()]
