@@ -24,7 +24,7 @@ from streamkit.cli.arguments import (
 )
 from streamkit.cli.failures import FINE, WRONG, CommandFailed, UsageError
 from streamkit.cli.output import Output, complain, safe, safe_line
-from streamkit.errors import StreamkitError
+from streamkit.errors import ConnectionLost, StreamkitError
 from streamkit.formats.event_stream import ServerSentEvent
 
 EXAMPLES = """\
@@ -74,7 +74,9 @@ def add_to(commands: Any) -> None:
         help="without a byte until the connection counts as lost; 0 waits for ever (default 60s)",
     )
     parser.add_argument(
-        "--no-reconnect", action="store_true", help="read one connection to its end (default with --data)"
+        "--no-reconnect",
+        action="store_true",
+        help="read one connection to its end (default with --data and --method)",
     )
     parser.add_argument("--raw", action="store_true", help="print the data alone, as it came")
     parser.set_defaults(run=run)
@@ -85,18 +87,19 @@ def run(arguments: argparse.Namespace) -> int:
     from streamkit.client.event_source import EventSource
 
     body = _body(arguments.data)
-    # A repeated POST may be paid for twice, so that has to be asked for; there is no such wish yet.
-    once = arguments.no_reconnect or body is not None
+    verb = arguments.method or ("GET" if body is None else "POST")
+    # A reconnection repeats the request, which may be paid for twice.
+    once = arguments.no_reconnect or body is not None or verb != "GET"
     try:
         source = EventSource(
             arguments.url,
-            method=arguments.method or ("GET" if body is None else "POST"),
+            method=verb,
             headers=_headers(arguments.header, body),
             body=body,
             last_event_id=arguments.since,
             timeout=arguments.timeout,
             max_retries=0 if once else None,
-            on_retry=lambda retry: complain(_retry_words(retry.delay, retry.error)),
+            on_retry=lambda retry: complain(f"{_what_ended(retry.error)}; again in {retry.delay:.1f} s"),
         )
     except (ValueError, TypeError) as error:
         raise UsageError(str(error)) from None
@@ -116,6 +119,8 @@ def run(arguments: argparse.Namespace) -> int:
                 seen += 1
                 if seen == arguments.count:
                     return FINE
+    except ConnectionLost as error:
+        raise CommandFailed(_what_ended(error.__cause__)) from None
     except (StreamkitError, OSError) as error:
         raise CommandFailed(str(error)) from None
     except ValueError as error:  # a method or a header that cannot be sent shows only then
@@ -131,13 +136,11 @@ def run(arguments: argparse.Namespace) -> int:
     return FINE
 
 
-def _retry_words(delay: float, error: Exception | None) -> str:
-    what = (
-        "the stream has ended"
-        if error is None
-        else f"the connection was lost ({error or type(error).__name__})"
-    )
-    return f"{what}; again in {delay:.1f} s"
+def _what_ended(error: BaseException | None) -> str:
+    if error is None:
+        return "the stream has ended"
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"the connection was lost ({reason})"
 
 
 def _headers(given: list[tuple[str, str]], body: bytes | None) -> dict[str, str]:

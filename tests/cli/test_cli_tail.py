@@ -71,6 +71,23 @@ def test_a_body_from_a_file_and_another_method(
     assert capsys.readouterr().out.splitlines() == ["PUT", "", "", "from a file"]
 
 
+def test_a_method_that_may_change_something_is_used_once(
+    naive: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tail", f"{naive}/echo", "--method", "POST", "--raw", "--for", "10s"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == ["POST", "", "", ""]
+    assert captured.err == ""
+
+
+def test_where_nothing_listens_it_says_so_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    lost = "the connection was lost (cannot connect to 127.0.0.1 port 1)"
+    assert main(["tail", "127.0.0.1:1", "--no-reconnect"]) == 1
+    assert capsys.readouterr().err == f"error: {lost}\n"
+    assert main(["tail", "127.0.0.1:1", "--for", "0.3s"]) == 0
+    assert capsys.readouterr().err.startswith(f"{lost}; again in 3.")
+
+
 def test_only_the_events_of_a_name(naive: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tail", f"{naive}/escape", "--event", "message", "--raw", "--no-reconnect"]) == 0
     assert capsys.readouterr().out == '{"deep":1}\n'
