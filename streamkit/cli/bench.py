@@ -6,7 +6,7 @@ import argparse
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from streamkit.cli.arguments import (
@@ -78,12 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         _write(arguments.plot, "")  # to learn now, not after the run, that it cannot be written
     crowd = Crowd(family, address, request, arguments.streams)
-    interrupted = False
     try:
-        figures = _hold(crowd, arguments)
-    except KeyboardInterrupt:
-        interrupted = True
-        figures = _figures(crowd, None, time.monotonic())
+        figures, interrupted = _hold(crowd, arguments)
     finally:
         crowd.close()
     if not crowd.opened and not interrupted:
@@ -103,30 +99,42 @@ def run(arguments: argparse.Namespace) -> int:
     return WRONG if crowd.failed or crowd.ended or crowd.lost else FINE
 
 
-def _hold(crowd: Crowd, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Open the streams, then hold them for the time that was asked for."""
-    with progress(quiet=arguments.json) as shown:
-        looked = 0.0
-        while not crowd.settled:
-            crowd.turn(0.2)
-            if time.monotonic() - looked > 0.1:
-                looked = time.monotonic()
-                shown.update(crowd.opened / crowd.wanted, f"opening: {crowd.opened} of {crowd.wanted}")
-        settled = time.monotonic()
-        before = (crowd.events, time.process_time())
-        while crowd.open and time.monotonic() < settled + arguments.seconds:
-            crowd.turn(min(0.2, max(0.0, settled + arguments.seconds - time.monotonic())))
-            if time.monotonic() - looked > 0.1:
-                looked = time.monotonic()
-                shown.update(
-                    (looked - settled) / arguments.seconds, f"holding {crowd.open}: {crowd.events} events"
-                )
-    return _figures(crowd, before, settled)
+def _hold(crowd: Crowd, arguments: argparse.Namespace) -> tuple[dict[str, Any], bool]:
+    """Open the streams, then hold them for the time that was asked for. The figures, and whether Ctrl-C came first."""
+    settled: _Settled | None = None
+    try:
+        with progress(quiet=arguments.json) as shown:
+            looked = 0.0
+            while not crowd.settled:
+                crowd.turn(0.2)
+                if time.monotonic() - looked > 0.1:
+                    looked = time.monotonic()
+                    shown.update(crowd.opened / crowd.wanted, f"opening: {crowd.opened} of {crowd.wanted}")
+            settled = _Settled(time.monotonic(), crowd.events, time.process_time())
+            end = settled.at + arguments.seconds
+            while crowd.open and time.monotonic() < end:
+                crowd.turn(min(0.2, max(0.0, end - time.monotonic())))
+                if time.monotonic() - looked > 0.1:
+                    looked = time.monotonic()
+                    shown.update(
+                        1 - (end - looked) / arguments.seconds, f"holding {crowd.open}: {crowd.events} events"
+                    )
+    except KeyboardInterrupt:
+        return _figures(crowd, settled), True
+    return _figures(crowd, settled), False
 
 
-def _figures(crowd: Crowd, before: tuple[int, float] | None, settled: float) -> dict[str, Any]:
-    opening = settled - crowd.start
-    held = time.monotonic() - settled
+class _Settled(NamedTuple):
+    """When all streams were open or had failed, and the events and the processor time of this process by then."""
+
+    at: float
+    events: int
+    cpu: float
+
+
+def _figures(crowd: Crowd, settled: _Settled | None) -> dict[str, Any]:
+    now = time.monotonic()
+    opening = (now if settled is None else settled.at) - crowd.start
     figures: dict[str, Any] = {
         "streams": crowd.wanted,
         "opened": crowd.opened,
@@ -141,10 +149,11 @@ def _figures(crowd: Crowd, before: tuple[int, float] | None, settled: float) -> 
         "lost": crowd.lost if crowd.numbered else None,
         "repeated": crowd.repeated if crowd.numbered else None,
     }
-    if before is not None and held > 0:
+    if settled is not None and now > settled.at:
+        held = now - settled.at
         figures["held_seconds"] = held
-        figures["events_per_second"] = (crowd.events - before[0]) / held
-        figures["own_cpu"] = (time.process_time() - before[1]) / held
+        figures["events_per_second"] = (crowd.events - settled.events) / held
+        figures["own_cpu"] = (time.process_time() - settled.cpu) / held
     return figures
 
 

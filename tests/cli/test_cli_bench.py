@@ -13,7 +13,7 @@ import pytest
 
 from streamkit.cli import main
 from streamkit.cli.bench_plot import draw
-from streamkit.cli.stream_crowd import Histogram, Second
+from streamkit.cli.stream_crowd import Crowd, Histogram, Second
 from streamkit.servers.http_server import StreamServer
 from streamkit.servers.probe import app as probe_app
 from tests.cli.naive_app import app as naive_app
@@ -45,6 +45,24 @@ def test_text(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "streams   3 of 3 open" in text
     assert "lost      0" in text
+
+
+def test_ctrl_c_tells_what_was_measured_by_then(
+    probe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turn = Crowd.turn
+
+    def interrupted(crowd: Crowd, seconds: float) -> None:
+        if crowd.settled and crowd.events >= 9:
+            raise KeyboardInterrupt
+        turn(crowd, seconds)
+
+    monkeypatch.setattr(Crowd, "turn", interrupted)
+    assert main(["bench", f"{probe}/?interval=0.2", "-n", "3", "--for", "60s", "--json"]) == 130
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["held_seconds"] > 0.3
+    assert figures["opening_seconds"] < figures["held_seconds"]  # not up to the interrupt
+    assert figures["events"] >= 9
 
 
 def test_streams_that_end_are_found_wrong(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
