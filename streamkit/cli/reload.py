@@ -47,17 +47,14 @@ def supervise(arguments: argparse.Namespace) -> int:
     command = [sys.executable, *_this_program(), "serve", arguments.target, "--reload"]
     command += ["--host", arguments.host, "--port", str(port), *(["--json"] if arguments.json else [])]
     stopping = threading.Event()
-    child: subprocess.Popen[bytes] | None = None
 
     def stop(number: int, frame: object) -> None:
         stopping.set()
-        if child is not None and child.poll() is None:
-            child.send_signal(signal.SIGTERM)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         while not stopping.is_set():
-            # A session of its own: Ctrl-C reaches the parent alone, which passes it on once.
+            # A session of its own: Ctrl-C reaches the parent alone, which passes it on.
             child = subprocess.Popen(command, env={**os.environ, _MARK: "1"}, start_new_session=True)
             code = _ended(child, stopping)
             if code != CHANGED and not stopping.is_set():
@@ -69,16 +66,18 @@ def supervise(arguments: argparse.Namespace) -> int:
 
 
 def _ended(child: subprocess.Popen[bytes], stopping: threading.Event) -> int:
-    """Wait for the child; after a stop no longer than `STOP_SECONDS`."""
-    deadline = None
-    while True:
+    """Wait for the child, and end it at a stop: the signal may have come while it was being started."""
+    while not stopping.is_set():
         try:
             return child.wait(0.2)
         except subprocess.TimeoutExpired:
-            if stopping.is_set():
-                deadline = deadline or time.monotonic() + STOP_SECONDS
-                if child.poll() is None and time.monotonic() > deadline:
-                    child.kill()
+            pass
+    child.terminate()
+    try:
+        return child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return child.wait()
 
 
 _changed: Final = threading.Event()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -9,11 +10,16 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from streamkit.cli import reload
 from tests.conftest import ROOT, eventually
 
 SITE = """
@@ -100,6 +106,20 @@ def test_a_child_does_not_outlive_a_parent_that_was_killed(tmp_path: Path) -> No
         assert read(url) == b"one"
         process.kill()
     eventually(lambda: read(url) == b"", 20)
+
+
+def test_a_stop_reaches_a_child_that_is_just_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        child = real([sys.executable, "-c", "import time; time.sleep(60)"], **options)
+        signal.raise_signal(signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(reload.subprocess, "Popen", start)
+    begun = time.monotonic()
+    assert reload.supervise(argparse.Namespace(target="a:b", host="127.0.0.1", port=1, json=False)) == 0
+    assert time.monotonic() - begun < reload.STOP_SECONDS / 2
 
 
 def test_a_folder_for_programs(tmp_path: Path) -> None:
