@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -103,8 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _is_application(target: str) -> bool:
-    """`app:app` is one, `localhost:8000` is not, nor is anything with a slash."""
-    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", target) is not None
+    """`app:app` is one, `localhost:8000` is not, nor is anything with a slash; app.py is meant to be one."""
+    return re.fullmatch(r"[^\W\d][\w.]*:[^\W\d][\w.]*", target) is not None or os.path.isfile(target)
 
 
 def _examine(url: str, arguments: argparse.Namespace, tell: Callable[[float, str], None]) -> Report:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import tempfile
 import zipfile
@@ -15,10 +16,9 @@ from typing import Any
 
 from streamkit.cli import reload
 from streamkit.cli.arguments import add_command, port_number
-from streamkit.cli.failures import FINE, WRONG
-from streamkit.cli.failures import UsageError as UsageError
+from streamkit.cli.failures import FINE, WRONG, CommandFailed, UsageError
 from streamkit.cli.module_loading import is_module_name, load_module, module_of_file
-from streamkit.cli.output import Output, complain
+from streamkit.cli.output import Output
 
 PACKAGE = Path(__file__).resolve().parent.parent  # streamkit/, in a folder or in a zip file
 DEMO_APP = "app:app"
@@ -57,7 +57,7 @@ def add_to(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Serve until Ctrl-C or SIGTERM: 0. Returns 1 where it cannot listen or the module fails. Raises UsageError."""
+    """Serve until Ctrl-C or SIGTERM: 0. Returns 1 where the module fails. Raises UsageError and CommandFailed."""
     if arguments.reload and not reload.is_child():
         return reload.supervise(arguments)
     if arguments.reload:
@@ -94,18 +94,18 @@ def _application(target: str) -> Iterator[Any]:
     if target == "demo":
         with demo_folder() as folder:
             yield load(DEMO_APP, folder)
-    elif Path(target).is_dir():
+    elif os.path.isdir(target):  # False for the empty word too, which is the working folder to `Path`
         from streamkit.cli.folder import folder_app
 
         yield folder_app(Path(target))
-    elif ":" not in target and ("/" in target or Path(target).exists()):
+    elif ":" not in target and not module_of_file(target) and ("/" in target or os.path.exists(target)):
         raise UsageError(f"{target!r} is not a folder; give a folder, or module:name, such as app:app")
     else:
         yield load(target, Path.cwd())
 
 
 def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> int:
-    """Serve, and say in one line why the address cannot be used."""
+    """Serve: 0 at the end. Raises CommandFailed where the address cannot be used, or the output not be written."""
     from streamkit import serve
 
     try:
@@ -113,20 +113,13 @@ def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> 
             _serve_for_programs(application, host, port)
         else:
             serve(application, host, port)
-    except UnicodeError:  # of the encoding of host names, IDNA
-        complain(f"error: cannot listen on {host!r}, which is not a host name")
-        return WRONG
     except BrokenPipeError:  # by the line at the end: who read the address (`| head -1`) had enough
         return FINE
-    except (
-        OSError
-    ) as error:  # the server's own say where it cannot listen; what is left is the line that is printed
+    except OSError as error:  # of the server, which says where it cannot listen; or of a line that is printed
         reason = str(error.strerror or error)
-        heard = (
-            reason if reason.startswith("cannot listen") else f"cannot write to the standard output: {reason}"
-        )
-        complain(f"error: {heard}")
-        return WRONG
+        if not reason.startswith("cannot listen"):
+            reason = f"cannot write to the standard output: {reason}"
+        raise CommandFailed(reason) from None
     return FINE
 
 
