@@ -40,7 +40,12 @@ def add_command(commands: Any, name: str, summary: str, examples: str, **options
 def add_headers(parser: Any) -> None:
     """Add `-H`, which may be repeated: `arguments.header` is a list for `header_fields`."""
     parser.add_argument(
-        "-H", "--header", metavar="HEADER", type=header, action="append", default=[], help="'Name: value'"
+        "-H",
+        "--header",
+        type=header,
+        action="append",
+        default=[],
+        help="'Name: value', to add to the request; may be given several times",
     )
 
 

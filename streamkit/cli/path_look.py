@@ -124,7 +124,7 @@ def look(
             return seen
         except (http.client.HTTPException, OSError) as error:
             seen.end, seen.end_at = "broken", time.monotonic() - start
-            seen.trouble = f"no answer: {error or type(error).__name__}"
+            seen.trouble = f"no answer: {str(error) or type(error).__name__}"
             return seen
         with response:
             seen.headers_at = time.monotonic() - start

@@ -190,7 +190,7 @@ reverse_proxy 127.0.0.1:8000 {
         APACHE: """\
 ProxyPass "/events" "http://127.0.0.1:8000/events" timeout=3600""",
         CLOUDFLARE: """\
-# 100 s without a byte, and fixed; send a heartbeat more often
+# 120 s without a byte, changed by Enterprise plans only; send a heartbeat more often
 EventSourceResponse(events, heartbeat=15)""",
         "Heroku router": """\
 # 55 s without a byte, and fixed; send a heartbeat more often
