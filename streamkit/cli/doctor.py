@@ -81,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
     with progress(quiet=arguments.json) as shown:
         if _is_application(arguments.target):
             reports = _local_reports(arguments, shown)
+            if not reports:  # its module fails, and that has been told
+                return WRONG
         else:
             if arguments.path is not None or arguments.server:
                 raise UsageError("--path and --server belong to module:name; a URL says its path itself")
@@ -123,7 +125,7 @@ def _examine(url: str, arguments: argparse.Namespace, tell: Callable[[float, str
 def _local_reports(
     arguments: argparse.Namespace, shown: Progress
 ) -> list[tuple[str, Report | CommandFailed]]:
-    """A report for each server; CommandFailed in its place where one does not start."""
+    """A report for each server, CommandFailed in its place where one does not start; none where the module fails."""
     from streamkit.cli.local_servers import SERVERS, installed, running
     from streamkit.cli.serve import load
 
@@ -131,7 +133,7 @@ def _local_reports(
     if not path.startswith("/"):
         raise UsageError(f"--path is {path!r}; it has to begin with /")
     if load(arguments.target, Path.cwd()) is None:
-        raise CommandFailed("an application that cannot be imported cannot be served")
+        return []
     names = [name for name in SERVERS if name in (arguments.server or SERVERS) and installed(name)]
     if not names:
         raise CommandFailed(f"not installed here: {', '.join(arguments.server)}")

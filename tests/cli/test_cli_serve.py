@@ -210,10 +210,15 @@ def test_a_host_that_cannot_be_listened_on_is_1_and_one_line(
     assert host in error
 
 
-def test_a_module_that_fails_shows_its_own_traceback(hello: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["serve", "doctor"])
+def test_a_module_that_fails_shows_its_own_traceback(
+    hello: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     (hello / "failing_site.py").write_text("import json\n1 / 0\n")
-    assert main(["serve", "failing_site:app"]) == 1
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert main([command, "failing_site:app"]) == 1
+    error = capsys.readouterr().err
+    assert "ZeroDivisionError" in error
+    assert error.count("error: ") == 1
 
 
 def test_a_module_that_lacks_another_names_it(hello: Path, capsys: pytest.CaptureFixture[str]) -> None:
