@@ -33,7 +33,7 @@ SESSIONS = [text for language, text in BLOCKS if language == "console" and not t
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 NEEDS = re.compile(r"^(?:from|import) (flask)", re.MULTILINE)
-MEASURES = re.compile(r"python -m (?:pytest|streamkit (?:doctor|bench))\b")
+MEASURES = re.compile(r"python -m (?:pytest|streamkit doctor)\b")
 """Programs whose figures are those of the day."""
 
 
