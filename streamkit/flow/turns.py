@@ -37,14 +37,14 @@ class Turns:
     def _forget(self) -> None:
         self._lock = threading.Lock()
         self._free_at = 0.0
-        self._last: object = None  # who reserved last
+        self._last = 0  # the id of who reserved last: a reference would keep a response that was dropped
 
     def reserve(self, producer: object, used: float) -> float:
         """When `producer`, whose last chunk took `used` seconds of computing, is to compute on (time.monotonic())."""
         now = monotonic()
         with self._lock:
-            alone = self._last is producer
-            self._last = producer
+            alone = self._last == id(producer)
+            self._last = id(producer)
             start = now if alone else max(now, self._free_at)
             self._free_at = start + min(used, LONGEST) * SLACK
         return start
@@ -52,8 +52,8 @@ class Turns:
     def leave(self, producer: object) -> None:
         """`producer` computes no more."""
         with self._lock:
-            if self._last is producer:
-                self._last = None
+            if self._last == id(producer):
+                self._last = 0
 
 
 turns: Final = Turns()

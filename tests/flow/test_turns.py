@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 
 from streamkit.flow import turns as turns_module
@@ -58,4 +61,18 @@ def test_one_that_left_is_not_remembered(clock: list[float]) -> None:
     turns = Turns()
     turns.reserve("a", 0.002)
     turns.leave("a")
-    assert turns._last is None
+    assert turns.reserve("a", 0.002) == pytest.approx(100.0 + 0.002 * SLACK)
+
+
+def test_one_that_was_dropped_is_not_kept() -> None:
+    """With its error it would keep the whole response, which is closed when nobody holds it any more."""
+
+    class Producer:
+        pass
+
+    turns, producer = Turns(), Producer()
+    turns.reserve(producer, 0.002)
+    dropped = weakref.ref(producer)
+    del producer
+    gc.collect()
+    assert dropped() is None
