@@ -255,7 +255,7 @@ def _check_kind(items: object, what: str, called: str) -> None:
             )
         return
     kind = type(items)
-    if not (hasattr(kind, "__iter__") or hasattr(kind, "__next__") or hasattr(kind, "__getitem__")):
+    if not (hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")):
         raise TypeError(_refusal(items, what, called))
     if isinstance(items, GeneratorType) and items.gi_frame is None:
         raise ValueError(
@@ -342,6 +342,8 @@ def _advice(items: object, what: str, called: str) -> str:
         return "does the function lack a yield or a return?" if called else "for an empty stream give ()"
     if isinstance(items, os.PathLike):
         return 'open it first: open(path, "rb")' if what == "chunks" else "for its lines give tail_file(path)"
+    if hasattr(type(items), "__next__"):
+        return "an iterator needs __iter__ as well, which returns self"
     if hasattr(items, "subscribe"):
         return "for the events of a hub give hub.subscribe(topic)"
     if callable(items):

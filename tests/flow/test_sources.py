@@ -195,6 +195,11 @@ async def coroutine() -> list[int]:
     return [1]
 
 
+class HalfAnIterator:
+    def __next__(self) -> int:
+        return 1
+
+
 @pytest.mark.parametrize(
     ("items", "told"),
     [
@@ -214,6 +219,7 @@ async def coroutine() -> list[int]:
         (lambda: "text", "type str returned by"),
         (lambda: lambda: [1], "only one level"),
         (object(), "type object"),
+        (HalfAnIterator(), "needs __iter__ as well"),
         (asyncio.Queue, "thread-safe"),
     ],
 )
