@@ -203,10 +203,8 @@ class Body:
 
     def _next_piece(self, outflow: Outflow, most: int | None = None) -> bytes:
         """Wait for the next piece, of `most` bytes. Raises the end, clean or not."""
-        usual, outflow.piece_bytes = (
-            outflow.piece_bytes,
-            min(most or outflow.piece_bytes, outflow.piece_bytes),
-        )
+        usual = outflow.piece_bytes
+        outflow.piece_bytes = min(most or usual, usual)
         try:
             while True:
                 piece = outflow.step(min(monotonic() + PROBE_SECONDS, outflow.wake_at))

@@ -240,9 +240,7 @@ class Outflow:
     # -- ends ---------------------------------------------------------------------------------------------------
 
     def _finish(self, error: BaseException | None) -> bytes | None:
-        if (
-            self.stream.outcome is not None
-        ):  # a producer that was told to stop may end like one that is complete
+        if self.stream.outcome is not None:  # who is told to stop may end like one that is complete
             return self._end_early()
         words = b""
         if error is None:
@@ -259,9 +257,7 @@ class Outflow:
 
     def _fail(self, error: BaseException) -> bytes | None:
         """The last words of the format, if it has any; then the error, so that nobody ends the body cleanly."""
-        if (
-            self.stream.outcome is not None
-        ):  # it was told to stop before: that is the reason, this its consequence
+        if self.stream.outcome is not None:  # it was told to stop: that is the reason, this its consequence
             return self._end_early()
         if isinstance(error, SubscriberTooSlow):  # its client comes back, and resumes by its last id
             self.stream.end("too_slow")

@@ -59,9 +59,7 @@ class PushedChunks(Chunks[Frame]):
     def _call(self) -> None:
         wake = self._wake
         wake()
-        if (
-            wake is not self._wake
-        ):  # `notify` came in between: what was just called is asked by nobody any more
+        if wake is not self._wake:  # `notify` came in between: nobody asks any more what was just called
             self._wake()
 
     def ready(self, until: float, *, opened_only: bool = False) -> bool:
