@@ -168,14 +168,14 @@ class Pump(Chunks[Frame]):
         """Queue one encoded item; waits while the queue is full. False when the stream has been told to stop, or has
         its end already."""
         with self._lock:
-            if self.finished:
+            if self._stopped or self.finished:  # nobody takes it; `write` may go on all the same
                 return False
             frames = self._frames
             frames.append(frame)
             self._size = size = self._size + len(frame)
             self._stream.produced = produced = self._stream.produced + 1
             if size < self._flush_bytes and 1 < len(frames) < QUEUE_FRAMES and produced > 1:
-                return not self._stopped  # the usual row of many: nothing is due, nobody needs to know
+                return True  # the usual row of many: nothing is due, nobody needs to know
             if len(frames) == 1:
                 self._oldest = monotonic()
             if size >= self._flush_bytes or len(frames) >= QUEUE_FRAMES or produced == 1:

@@ -347,6 +347,24 @@ def test_a_blocked_producer_keeps_nobody_waiting_and_closes_when_it_returns() ->
     assert closed.wait(10)
 
 
+def test_what_is_put_after_the_stop_is_not_kept() -> None:
+    """By code that writes, and takes no notice of what `write` raises."""
+    go_on = threading.Event()
+
+    def items() -> Iterator[str]:
+        go_on.wait(20)
+        yield "late"
+
+    chunks, stream = make(Pump, items())
+    chunks.start()
+    stream.end("client_gone")
+    assert not chunks.put(b"x" * 1000)
+    assert chunks._size == 0
+    go_on.set()
+    eventually(lambda: chunks.finished)
+    assert chunks.take(0.0) == b""
+
+
 def test_cancelling_wakes_both_sides() -> None:
     chunks, stream = make(Pump, iter(lambda: "x" * 100_000, None))
     chunks.start()
