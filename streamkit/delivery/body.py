@@ -23,7 +23,7 @@ from streamkit.delivery.connection import WRITE_SECONDS, Connection, NoConnectio
 from streamkit.delivery.event_loop import event_loop
 from streamkit.delivery.outflow import FOREVER, NOBODY_READS, Limits, Outflow
 from streamkit.delivery.takeover import OPENING_BYTES, NotOurs, Takeover, lent_descriptor, name_obstacle
-from streamkit.errors import StreamkitError, TooManyStreams
+from streamkit.errors import Draining, StreamkitError, TooManyStreams
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
 from streamkit.flow.stream import Stream, streams
@@ -130,8 +130,8 @@ class Body:
     def open(self) -> None:
         """Make the record and start the producer; wait for its first item as far as that was asked for.
 
-        Raises what the producer raises meanwhile, and TooManyStreams where descriptors or threads are used
-        up; then the stream has ended.
+        Raises what the producer raises meanwhile, Draining where the process is about to end, and TooManyStreams where
+        descriptors or threads are used up; then the stream has ended.
         """
         stream = self.begin()
         try:
@@ -161,6 +161,8 @@ class Body:
         until = min(wait, outflow.expires_at)
         opened_only = self._wait_first is None
         while not chunks.ready(min(until, monotonic() + PROBE_SECONDS), opened_only=opened_only):
+            if stream.outcome == "drained":
+                raise Draining("this process is stopping, and the first item had not come yet")
             if stream.outcome is not None or monotonic() >= until:
                 return
             if self.connection.is_gone():

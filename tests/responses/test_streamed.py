@@ -252,6 +252,33 @@ def test_wait_first_lets_the_first_event_fail_as_a_real_error() -> None:
         )
 
 
+@pytest.mark.parametrize("accept", ["", "text/event-stream"])
+def test_a_drain_before_the_first_item_is_a_refusal(accept: str) -> None:
+    """Nothing is sent yet: the client is told to come back, as one that comes a moment later."""
+    opened, go_on = threading.Event(), threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        opened.set()
+        go_on.wait(30)
+        yield b"late"
+
+    def stop() -> None:
+        opened.wait(30)
+        streams.drain()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    answer = Answer(StreamingResponse(chunks()), HTTP_ACCEPT=accept)
+    thread.join()
+    go_on.set()
+    if accept:
+        assert answer.status == "200 OK"
+        assert answer.body.startswith(b":\nretry: ")
+    else:
+        assert answer.status.startswith("503 ")
+        assert int(answer.headers["Retry-After"]) > 0
+
+
 def test_wait_first_does_not_wait_longer_than_asked() -> None:
     go_on = threading.Event()
 
