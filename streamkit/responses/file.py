@@ -355,8 +355,8 @@ class FileResponse(StreamedResponse):
         self, environ: dict[str, Any]
     ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """See `StreamedResponse`. A precondition, a range or a digest that the request asks for is seen to here."""
+        self._bind(environ)
         if self._refusal is not None:
-            self._body.environ = environ
             self.close()
             return self._refusal.answer(environ).get_wsgi_response(environ)
         method = str(environ.get("REQUEST_METHOD", "GET"))
@@ -377,7 +377,6 @@ class FileResponse(StreamedResponse):
             or self._parts.source.descriptor() is None
         ):
             return super().get_wsgi_response(environ)
-        self._body.environ = environ
         try:
             self._admit(environ)
             stream, connection = self._body.hand_over()

@@ -185,7 +185,6 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         """Take a place in the limiter until the end of the stream. Raises TooManyStreams, after closing everything."""
         if self._limiter is None:
             return
-        self._body.check_unsent()  # whose end would give the place back
         try:
             key = self._limit_key(environ) if callable(self._limit_key) else self._limit_key
             slot = self._limiter.acquire(key)
@@ -195,6 +194,12 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             self.close()
             raise
         self._body.release_at_end(slot.release)
+
+    def _bind(self, environ: dict[str, Any]) -> None:
+        """Answer this request. Raises StreamkitError, before anything is changed, where another one was answered."""
+        if not self._is_buffered():
+            self._body.check_unsent()
+        self._body.environ = environ
 
     def _before_start(self) -> None:
         """The first item is known where it is waited for, and nothing is sent yet: last chance for headers."""
@@ -219,8 +224,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         environ: the request's. Whoever takes the body must call its `close()`. Raises what the producer raises before
         its first item, where that is waited for, unless it is the answer itself (`abort(404)`).
         """
+        self._bind(environ)
         body = self._body
-        body.environ = environ
         self._choose_coding(environ)
         if (
             environ.get("REQUEST_METHOD") == "HEAD"

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from streamkit import FileResponse
+from streamkit.errors import StreamkitError
 from tests.responses.test_streamed import Answer
 
 pytestmark = pytest.mark.usefixtures("nothing_left")
@@ -494,6 +495,29 @@ def test_a_known_server_sends_one_range_itself(path: Path) -> None:
     assert b"".join(iterable) == DATA[100:350]  # and no further
     iterable.close()
     assert outcomes == [("completed", 250)]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("HEAD", {}),
+        ("GET", {"HTTP_IF_NONE_MATCH": "*"}),
+        ("GET", {"HTTP_RANGE": "bytes=0-1"}),
+        ("GET", {"HTTP_ACCEPT_ENCODING": "gzip"}),
+    ],
+)
+def test_a_second_request_does_not_break_the_first(path: Path, method: str, headers: dict[str, str]) -> None:
+    """One response for all requests is a mistake, of the one who made it and not of the client that came first."""
+    path.write_bytes(DATA * 1000)
+    Path(f"{path}.gz").write_bytes(b"shorter")
+    response = FileResponse(path, precompressed=True)
+    body = response({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    blocks = iter(body)
+    first = next(blocks)
+    with pytest.raises(StreamkitError, match="sent once"):
+        Answer(response, method, **headers)
+    assert first + b"".join(blocks) == DATA * 1000
+    response.close()
 
 
 @pytest.mark.parametrize("options", [{"max_bytes": 10_000}, {"max_duration": 60}])
