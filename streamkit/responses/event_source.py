@@ -185,11 +185,9 @@ class EventSourceResponse(StreamedResponse):
         self.headers.setdefault("Cache-Control", "no-cache, no-transform")
         self.headers.setdefault("X-Accel-Buffering", "no")
 
-    def get_wsgi_response(
-        self, environ: dict[str, Any]
-    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+    def _answer(self, environ: dict[str, Any]) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """See `StreamedResponse`. A client that has had the last event is told here to stay away."""
         if self._complete is not None and last_event_id(environ) == COMPLETE_ID:
             self.status_code = 204
             del self.headers["Content-Type"]
-        return super().get_wsgi_response(environ)
+        return super()._answer(environ)

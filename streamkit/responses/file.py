@@ -42,7 +42,6 @@ from streamkit.formats.file_answer import Representation, file_answer
 from streamkit.formats.header_fields import http_date, parse_http_date
 from streamkit.responses.compression import vary_by_encoding
 from streamkit.responses.directory import PathPlace, Refusal, open_variant, place_of
-from streamkit.responses.early_errors import early_answer
 from streamkit.responses.file_parameters import (
     check_switches,
     check_validators,
@@ -351,22 +350,15 @@ class FileResponse(StreamedResponse):
             headers["Last-Modified"] = date
         return headers
 
-    def get_wsgi_response(
-        self, environ: dict[str, Any]
-    ) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+    def _answer(self, environ: dict[str, Any]) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """See `StreamedResponse`. A precondition, a range or a digest that the request asks for is seen to here."""
-        self._bind(environ)
         if self._refusal is not None:
             self.close()
             return self._refusal.answer(environ).get_wsgi_response(environ)
         method = str(environ.get("REQUEST_METHOD", "GET"))
         if self.status_code == 200 and not self._follows:
-            try:
-                self._decide(method, environ)
-            except BaseException as error:  # reading for a digest failed
-                self.close()
-                return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
-        wrapper, piece = file_wrapper(environ), self._parts.single()
+            self._decide(method, environ)
+        source, wrapper, piece = self._parts.source, file_wrapper(environ), self._parts.single()
         if (
             wrapper is None
             or piece is None
@@ -374,17 +366,11 @@ class FileResponse(StreamedResponse):
             or not self._left_to_server
             or self.status_code not in (200, 206)
             or self.response is not self._body
-            or self._parts.source.descriptor() is None
+            or (descriptor := source.descriptor()) is None
         ):
-            return super().get_wsgi_response(environ)
-        try:
-            self._admit(environ)
-            stream, connection = self._body.hand_over()
-        except BaseException as error:
-            return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
-        source = self._parts.source
-        descriptor = source.descriptor()
-        assert descriptor is not None
+            return super()._answer(environ)
+        self._admit(environ)
+        stream, connection = self._body.hand_over()
         sent = SentFile(descriptor, *piece, source.close, stream, connection)
         return sent.wrapped(wrapper), self.status, list(self.get_wsgi_headers(environ).items())
 

@@ -182,24 +182,16 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
             warn_of_local_source()
 
     def _admit(self, environ: Mapping[str, Any]) -> None:
-        """Take a place in the limiter until the end of the stream. Raises TooManyStreams, after closing everything."""
+        """Take a place in the limiter until the end of the stream. Raises TooManyStreams."""
         if self._limiter is None:
             return
+        key = self._limit_key(environ) if callable(self._limit_key) else self._limit_key
         try:
-            key = self._limit_key(environ) if callable(self._limit_key) else self._limit_key
             slot = self._limiter.acquire(key)
-        except BaseException as error:
-            if isinstance(error, TooManyStreams):
-                log.warning("refused a stream at %s: %s", ascii(environ.get("PATH_INFO", "")), error)
-            self.close()
+        except TooManyStreams as error:
+            log.warning("refused a stream at %s: %s", ascii(environ.get("PATH_INFO", "")), error)
             raise
         self._body.release_at_end(slot.release)
-
-    def _bind(self, environ: dict[str, Any]) -> None:
-        """Answer this request. Raises StreamkitError, before anything is changed, where another one was answered."""
-        if not self._is_buffered():
-            self._body.check_unsent()
-        self._body.environ = environ
 
     def _before_start(self) -> None:
         """The first item is known where it is waited for, and nothing is sent yet: last chance for headers."""
@@ -222,9 +214,20 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         class of its own needs. A server calls the response itself, which sends them.
 
         environ: the request's. Whoever takes the body must call its `close()`. Raises what the producer raises before
-        its first item, where that is waited for, unless it is the answer itself (`abort(404)`).
+        its first item, where that is waited for, unless it is the answer itself (`abort(404)`); StreamkitError the
+        second time.
         """
-        self._bind(environ)
+        if not self._is_buffered():
+            self._body.check_unsent()  # before anything is changed that the first request still uses
+        self._body.environ = environ
+        try:
+            return self._answer(environ)
+        except BaseException as error:
+            self.close()
+            return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
+
+    def _answer(self, environ: dict[str, Any]) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
+        """See `get_wsgi_response`. What is raised here comes before the first byte."""
         body = self._body
         self._choose_coding(environ)
         if (
@@ -240,11 +243,8 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         body.content_length = int(length) if length is not None and untouched else None
         body.coding = self.headers.get("Content-Encoding")
         self._prepare_source(environ)
-        try:
-            self._admit(environ)
-            body.open()
-        except BaseException as error:
-            return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
+        self._admit(environ)
+        body.open()
         self._before_start()
         if not untouched:
             return super().get_wsgi_response(environ)

@@ -497,6 +497,18 @@ def test_a_known_server_sends_one_range_itself(path: Path) -> None:
     assert outcomes == [("completed", 250)]
 
 
+@pytest.mark.parametrize("server", ["waitress", "another"])
+def test_a_file_that_the_view_has_closed_ends_the_response(path: Path, server: str) -> None:
+    ended: list[str] = []
+    with path.open("rb") as file:
+        response = FileResponse(file)
+    response.call_on_close(lambda: ended.append("ended"))
+    environ = {"REQUEST_METHOD": "GET", "wsgi.file_wrapper": Wrapper, "SERVER_SOFTWARE": server}
+    with pytest.raises(ValueError, match="the file was closed"):
+        response(environ, lambda *_: pytest.fail("started"))
+    assert ended == ["ended"]
+
+
 @pytest.mark.parametrize(
     ("method", "headers"),
     [

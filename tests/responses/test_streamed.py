@@ -199,6 +199,16 @@ def test_what_a_callable_raises_is_raised_before_start_response(kind: type[Any])
         kind(start)({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_a_header_of_a_hook_that_cannot_be_sent_ends_the_response(kind: type[Any]) -> None:
+    ended: list[str] = []
+    response = kind([ITEMS[kind]], on_close=lambda stream: ended.append("ended"))
+    response.headers["Content-Length"] = "many"
+    with pytest.raises(ValueError, match="many"):
+        Answer(response)
+    assert ended == ["ended"]
+
+
 def test_an_error_that_is_like_one_of_werkzeug_is_none() -> None:
     class NotFound(Exception):
         def get_response(self) -> bytes:
