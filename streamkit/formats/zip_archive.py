@@ -14,8 +14,8 @@ The law of this file:
 - Times: MS-DOS fields in local time and steps of two seconds (4.4.6), and the extended timestamp (Info-ZIP, 0x5455) in
   UTC and seconds, which readers prefer.
 
-Memory: a record of some 80 bytes and the name of each entry, and the names of folders, until the directory is written.
-Nothing of the data.
+Memory: a record of some 80 bytes and the name of each entry, and some 250 bytes for each folder, until the directory is
+written. Nothing of the data.
 """
 
 from __future__ import annotations
@@ -66,6 +66,10 @@ class _Entry(NamedTuple):
     crc: int | None
 
 
+_Folder = dict[bytes, "_Folder | None"]
+"""The names of a folder: of files, None; of folders, what is in them."""
+
+
 class ZipEncoder:
     """Writes one archive: for each entry `begin`, `data` any number of times, `end`; then `tail`, once.
 
@@ -77,8 +81,7 @@ class ZipEncoder:
         self.offset = 0
         self.entries = 0
         self._directory: list[bytes] = []
-        self._names: set[bytes] = set()
-        self._folders: set[bytes] = set()
+        self._tree: _Folder = {}
         self._entry: _Entry | None = None
         self._deflater: zlib._Compress | None = None
         self._crc = self._size = self._coded_size = 0
@@ -144,20 +147,19 @@ class ZipEncoder:
 
     def _take_name(self, coded: bytes) -> None:
         """Raise ValueError where an unpacker would have no place left for an entry of this name."""
-        if coded in self._names:
+        *folders, last = coded.split(b"/")  # of a folder the last part is empty
+        place = self._tree
+        for depth, folder in enumerate(folders, 1):
+            inner = place.setdefault(folder, {})
+            if inner is None:
+                raise _file_and_folder(b"/".join(folders[:depth]))
+            place = inner
+        if last not in place:
+            place[last] = None
+        elif place[last] is None:
             raise ValueError(f"the archive has an entry {coded.decode()!r} already; give each its own name")
-        place = coded.removesuffix(b"/")
-        if place in self._names or (place == coded and place in self._folders):
-            raise ValueError(f"the archive would have a file and a folder {place.decode()!r}; rename one")
-        folder = coded.rpartition(b"/")[0]  # of a folder its own name
-        while folder and folder not in self._folders:
-            if folder in self._names:
-                raise ValueError(
-                    f"{coded.decode()!r} would lie in {folder.decode()!r}, which is a file of the archive; rename one"
-                )
-            self._folders.add(folder)
-            folder = folder.rpartition(b"/")[0]
-        self._names.add(coded)
+        else:
+            raise _file_and_folder(coded)
 
     def data(self, block: bytes) -> bytes:
         """More data of the entry, stored or deflated; may return nothing for now. Raises ValueError beyond its size."""
@@ -244,6 +246,10 @@ def archive_length(entries: list[tuple[str, float, int, bool]]) -> int:
         encoder.skip(size)
     encoder.tail()
     return encoder.offset
+
+
+def _file_and_folder(name: bytes) -> ValueError:
+    return ValueError(f"the archive would have a file and a folder {name.decode()!r}; rename one")
 
 
 def check_entry_name(name: str) -> bytes:
