@@ -100,6 +100,8 @@ class ColumnSelection:
         if self._selected is None:
             names = self._keys
             where = "the header" if self._header_given else "the cursor" if self._sources else where
+        if len(set(names)) == len(names):
+            return
         for name in self._keys:
             if names.count(name) > 1:
                 raise ValueError(

@@ -257,6 +257,23 @@ def test_columns_by_the_names_of_a_cursor():
         encoder.encode((1, 2))
 
 
+def test_a_row_of_many_columns_is_not_compared_name_by_name():
+    compared = []
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(self)
+            return str.__eq__(self, other)
+
+    row = {Name(f"column {number}"): number for number in range(1000)}
+    encoder = CSVEncoder()
+    encoder.encode(row)
+    encoder.encode(row)
+    assert len(compared) < 20_000
+
+
 def test_the_names_of_a_cursor_make_the_header():
     encoder = CSVEncoder()
     encoder.name_columns(["a", "b"])
