@@ -333,10 +333,12 @@ class Hub:
         """
         if not self._closing.acquire(blocking=False):
             return
-        self._runs.close(self._finish_runs)
-        self._closed = True
-        self._reader.stop()
-        self.broker.close()
+        try:
+            self._runs.close(self._finish_runs)
+        finally:  # also where somebody interrupts the wait for runs
+            self._closed = True
+            self._reader.stop()
+            self.broker.close()
 
     def __enter__(self) -> Hub:
         return self

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
-from streamkit.errors import BrokerUnavailable, HubClosed, StreamkitError, TooManyStreams
+from streamkit.errors import BrokerUnavailable, HubClosed, TooManyStreams
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub.broker import Broker, HistoryLost, Position, Record
 from streamkit.hub.gap import Gap
@@ -155,7 +155,7 @@ class Reader:
                 if not records:
                     break
                 self._dispatch(records)
-        except StreamkitError:
+        except Exception:
             pass  # whoever comes back elsewhere has it from the log
         for subscription in [*self._audience.everyone(), *self._catching_up, *self._waiting]:
             subscription.finish(closed)

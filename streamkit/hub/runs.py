@@ -149,9 +149,11 @@ class Runs:
         with self._lock:
             self._closing = True
             producing = list(self._producing.values())
-        _wait_for(producing, finish_seconds)
-        for one in producing:
-            one.cancel()
+        try:
+            _wait_for(producing, finish_seconds)
+        finally:  # also where the wait is interrupted
+            for one in producing:
+                one.cancel()
         left = _wait_for(producing, CLOSE_SECONDS)
         deadline = monotonic() + CLOSE_SECONDS
         for one in left:

@@ -165,6 +165,16 @@ def test_a_hub_that_is_closed_in_the_midst_of_a_replay_ends_it() -> None:
     assert isinstance(viewer.subscription.error, HubClosed)
 
 
+def test_a_broker_with_a_fault_of_its_own_does_not_keep_streams_from_their_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hub = Hub(MemoryBroker())
+    viewer = Viewer(hub.subscribe("t"))
+    monkeypatch.setattr(hub.broker, "read", lambda *_: 1 / 0)
+    hub.close()
+    viewer.end()
+
+
 def test_a_wake_that_raises_is_no_business_of_others(caplog: pytest.LogCaptureFixture) -> None:
     with Hub() as hub:
         before = Viewer(hub.subscribe("t"))

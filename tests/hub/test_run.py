@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streamkit.errors import TooManyStreams
+from streamkit.errors import HubClosed, TooManyStreams
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.stream_threads import stream_threads
 from streamkit.formats.event_schema import event
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub import run as runs
+from streamkit.hub import runs as runs_module
 from streamkit.hub.gap import Gap
 from streamkit.hub.hub import Hub
 from tests.conftest import eventually
@@ -382,3 +383,22 @@ def test_runs_may_finish_when_the_hub_is_closed(make: Make) -> None:
     answer.step.release()
     closing.join(20)
     assert viewer.end()[-1].event == "complete"
+
+
+def test_who_interrupts_the_wait_for_runs_closes_the_hub_all_the_same(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = make(finish_runs=20.0)
+    answer = Answer("one")
+    viewer = Viewer(hub.run("t", answer.open).events())
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs_module, "_wait_for", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        hub.close()
+    viewer.end()
+    with pytest.raises(HubClosed):
+        hub.publish("t", "x")
+    assert answer.closed.wait(20)
