@@ -5,8 +5,9 @@ Law of this file
   it back, in every process, this one included, in the one order that the log has.
 - Nothing is opened, and no thread started, before it is needed. After a fork the child begins anew on the same log.
 - Any line of any thread may be interrupted by the garbage collector, which runs the `finally` of a generator that
-  nobody held any more; and that may close a subscription, publish, stop a run. So what such code calls takes no lock
-  or one that its own thread may take again, and what is under such a lock is right also where it is entered twice.
+  nobody held any more, and lines of the main thread by signal handlers; and those may close a subscription, publish,
+  stop a run. So what such code calls takes no lock or one that its own thread may take again, and what is under such a
+  lock is right also where it is entered twice.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Law of this file
   dense and never used twice. The log's epoch is in the file: a file made anew is another log.
 - One connection for the reader and one for everybody else, each behind a lock that is held for one transaction. Who
   waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable. So does at once who is
-  inside of one already: a finalizer that the garbage collector runs in the midst of a call, and that calls the hub.
+  inside of one already: a signal handler, or a finalizer that the garbage collector runs, in the midst of a call.
 - Nobody is inside of SQLite while the process forks, else its allocator's mutex were locked for ever in the child: who
   forks takes all turns for that moment.
 - `close` waits for nobody who waits for the file: whoever is inside when it is closed puts its connection away.
@@ -83,8 +83,9 @@ class _Turn:
         if self.taken:
             self._lock.release()
             raise BrokerUnavailable(
-                f"{str(self._path)!r} is in use by this very thread: the finalizer of something that was dropped (the"
-                " `finally` of a generator) calls the hub in the midst of another call; close it where it is used"
+                f"{str(self._path)!r} is in use by this very thread: a signal handler, or the finalizer of something"
+                " that was dropped (the `finally` of a generator), calls the hub in the midst of another call; let a"
+                " thread do that, and close generators where they are used"
             )
         self.taken = True
 

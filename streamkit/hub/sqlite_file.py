@@ -79,6 +79,8 @@ def path_of(url: str) -> Path:
             f"{url!r} is not the URL of an SQLite file: write sqlite:///relative/path.db or sqlite:////absolute/path.db"
             " (a ? or # in the path as %3F or %23)"
         )
+    if rest == ":memory:":
+        raise ValueError(f"{url!r}: SQLite in memory reaches nobody else; write memory://")
     path = Path(unquote(rest)).absolute()
     if not os.path.isdir(path.parent):
         raise BrokerUnavailable(

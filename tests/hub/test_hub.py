@@ -264,7 +264,17 @@ def test_bad_options(options: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "mem", "memory://x", "http://x", "sqlite://x.db", "sqlite:///", "sqlite:///x?y=1"]
+    "url",
+    [
+        "",
+        "mem",
+        "memory://x",
+        "http://x",
+        "sqlite://x.db",
+        "sqlite:///",
+        "sqlite:///x?y=1",
+        "sqlite:///:memory:",
+    ],
 )
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ValueError, match="write"):
