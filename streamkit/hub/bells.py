@@ -5,7 +5,8 @@ Law of this file
   the first time: so whoever appends after that look sees the name, and rings. One byte, never waited for.
 - A FIFO that nobody has open is *dead*: its process was killed. Who rings it finds out, removes it, and takes its name
   out of the file with its next publication.
-- Nothing depends on a bell but the time: readers look every second without.
+- Nothing depends on a bell but the time: readers look every second without. They see then where theirs was removed,
+  and hang another one.
 - Whoever may write to the file may ring: a bell has its mode and its group, whatever the umask says, as SQLite gives
   them to its `-wal` and `-shm`.
 
