@@ -17,18 +17,21 @@ from __future__ import annotations
 import queue
 import signal
 import threading
-from typing import Any, Final
+from typing import Any
 
 from streamkit.flow.stream import EXIT_SECONDS, drain
 
 __all__ = ["post_request", "post_worker_init", "worker_exit"]
 
 # Put into by signal handlers and by request threads: `SimpleQueue.put` may interrupt itself. Never more than a few.
-_begin: Final[queue.SimpleQueue[None]] = queue.SimpleQueue()
+_begin: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
 def post_worker_init(worker: Any) -> None:
     """In a new worker: watch for SIGTERM, beside gunicorn's own handler."""
+    global _begin
+    # Made anew, because gevent has replaced the class by now: whoever waits on the old one stops all greenlets.
+    _begin = queue.SimpleQueue()
     threading.Thread(target=_drain_when_told, name="streamkit-drain", daemon=True).start()
     gunicorn_handler = signal.getsignal(signal.SIGTERM)
 

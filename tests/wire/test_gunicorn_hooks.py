@@ -96,3 +96,17 @@ def test_the_word_to_stop_does_not_interrupt_what_a_request_waits_for(
     app = f"{__name__}:{app_that_is_told_to_stop_in_a_system_call.__name__}"
     with running("gunicorn-sync", tmp_path, app) as server:
         assert server.get("/")[1] == b"1"
+
+
+def test_a_worker_of_gevent_answers_and_drains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration, and this package with it, is imported before gevent replaces what it replaces."""
+    pytest.importorskip("gevent")
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "-k gevent -c python:streamkit.servers.gunicorn")
+    with running("gunicorn-sync", tmp_path) as server:
+        bodies, readers = open_streams(server, 1, "/beating")
+        eventually(lambda: sum(stream["events"] for stream in server.state()["live"]) == 1)
+        server.process.send_signal(signal.SIGTERM)
+        for reader in readers:
+            reader.join(20)
+        assert b"\n\nretry: " in bodies[0]
+        assert "Traceback" not in server.log()
