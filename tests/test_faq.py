@@ -1,4 +1,7 @@
-"""What docs/faq.md claims beside its recipes (those are in `test_readme`): its scripts in a browser, its platforms."""
+"""What docs/faq.md claims beside its recipes (those are in `test_readme`): its scripts in a browser, its platforms.
+
+And the one line of script in the README.
+"""
 
 from __future__ import annotations
 
@@ -79,6 +82,13 @@ def reported(files: dict[str, str], folder: Path, beside: WSGIApplication) -> An
     chromium = program("chromium", "chromium-browser", "google-chrome")
     with page(files, folder, beside) as (url, reports), browsing(chromium, url, folder / "profile"):
         return reports.get(timeout=60)
+
+
+def test_the_line_of_the_readme_reads_its_first_recipe(tmp_path: Path) -> None:
+    pytest.importorskip("flask")
+    (line,) = re.findall(r"^`(new EventSource\(.*)`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    script = REPORT + line.replace("console.log", "report")
+    assert reported({"page.js": script}, tmp_path, application("ticks")) == '{"hello":"Ada","tick":0}'
 
 
 def test_the_script_reads_the_answer_of_the_readme(tmp_path: Path) -> None:
