@@ -108,7 +108,7 @@ def of_headers(seen: Look, found: list[str], *, is_probe: bool) -> list[Finding]
         findings.append(
             finding(
                 "content-type",
-                f"the type is {kind or 'missing'!r}, and browsers take nothing but text/event-stream",
+                f"the type is {_shown(kind)}, and browsers take nothing but text/event-stream",
                 found,
             )
         )
@@ -132,7 +132,7 @@ def of_headers(seen: Look, found: list[str], *, is_probe: bool) -> list[Finding]
         findings.append(
             finding(
                 "cache-control",
-                f"Cache-Control is {control or 'missing'!r}: any hop may store or compress the stream",
+                f"Cache-Control is {_shown(control)}: any hop may store or compress the stream",
                 found,
                 is_risk=True,
             )
@@ -262,6 +262,10 @@ def of_leaving(seconds: float | None, waited: float, found: list[str]) -> list[F
         return []
     what = f"{waited:g} s after the reader had left, the application still had its stream"
     return [finding("leaving-unseen", what, found)]
+
+
+def _shown(value: str) -> str:
+    return repr(value) if value else "missing"
 
 
 def _times(count: int) -> str:

@@ -70,7 +70,7 @@ def remedy(fault: str, found: list[str]) -> tuple[str, list[str]]:
 _HEADERS: Final = """\
 # the headers that streamkit's EventSourceResponse sends by itself
 Content-Type: text/event-stream; charset=utf-8
-Cache-Control: no-store, no-transform
+Cache-Control: no-cache, no-transform
 X-Accel-Buffering: no"""
 
 _CURES: Final[dict[str, dict[str, str]]] = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamkit import ServerSentEvent
+from streamkit import EventSourceResponse, ServerSentEvent
 from streamkit.cli import main
 from streamkit.cli import path_findings as findings_of
 from streamkit.cli.path_look import MAX_ARRIVALS, MAX_BYTES, Arrival, Look, look
@@ -133,6 +133,11 @@ def test_the_outermost_hop_with_a_cure_is_named() -> None:
     assert any("middleware" in line for line in lines)
 
 
+def test_the_headers_that_are_recommended_as_ours_are_ours() -> None:
+    lines = remedy("buffered", [])[1]
+    assert [": ".join(header) for header in EventSourceResponse([]).headers.items()] == lines[-3:]
+
+
 def test_a_look_sees_a_stream_that_breaks(probe: str) -> None:
     whole, broken = look(f"{probe}/?count=2&interval=0.01", 10), look(f"{probe}/?count=2&end=broken", 10)
     assert (whole.end, broken.end) == ("whole", "broken")
@@ -154,7 +159,7 @@ def test_the_right_path_has_nothing_wrong(probe: str, capsys: pytest.CaptureFixt
         ("/gone", "WRONG status: the answer is 404", 1),
         ("/whole", "WRONG content-length", 1),
         ("/late", "WRONG late-headers", 1),
-        ("/", "risk  cache-control", 0),
+        ("/", "risk  cache-control: Cache-Control is missing", 0),
     ],
 )
 def test_a_naive_stream(
