@@ -96,7 +96,7 @@ SetEnvIf Request_URI "^/events" no-gzip=1""",
 devServer: { compress: false }
 # Vite: open the stream at the application's own port while developing""",
         "waitress": """\
-# no --send-bytes: with more than 1, its default, waitress collects so many bytes before it sends
+# no --send-bytes: with more than its default of 1 waitress collects so many bytes before it sends
 waitress-serve app:app""",
         "": f"""\
 # a middleware that compresses or measures bodies, or a proxy that is not known by its headers.
