@@ -162,7 +162,7 @@ FROM python:3.13-slim
 
 WORKDIR /srv/app
 COPY . .
-# The application's own; gunicorn and streamkit-wsgi are to be among them, by name or as the path of a wheel.
+# The application's own; among them gunicorn and, as the path of its wheel (`pip wheel` makes it), streamkit-wsgi.
 RUN pip install --no-cache-dir -r requirements.txt
 
 # What the application may write to. The hub for more than one worker is Hub("sqlite:////var/lib/app/events.db");
@@ -237,6 +237,7 @@ spec:
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata:
+  # For streams alone. Pages have another Ingress, without these annotations.
   name: streamkit-app-streams
   annotations:
     # Each event at once; HTTP/1.1 to the pods is the default here.
