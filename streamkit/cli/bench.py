@@ -40,7 +40,7 @@ _SPARE_DESCRIPTORS = 64
 def add_to(commands: Any) -> None:
     """Add the command to `commands`, what `ArgumentParser.add_subparsers` returned."""
     parser = add_command(commands, "bench", "hold many streams of a server and measure them", EXAMPLES)
-    parser.add_argument("url", metavar="URL", type=http_url)
+    parser.add_argument("url", metavar="URL", type=http_url, help="of the stream; http:// may be left out")
     parser.add_argument(
         "-n",
         "--streams",

@@ -25,7 +25,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "hub", metavar="HUB", help="where the hub keeps its events: sqlite:///PATH or redis://HOST/0"
     )
-    parser.add_argument("topic", metavar="TOPIC")
+    parser.add_argument("topic", metavar="TOPIC", help="what its subscribers listen to, such as news")
     parser.add_argument(
         "data",
         metavar="DATA",

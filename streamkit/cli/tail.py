@@ -47,7 +47,7 @@ _SILENT = logging.NullHandler()
 def add_to(commands: Any) -> None:
     """Add the command to `commands`, what `ArgumentParser.add_subparsers` returned."""
     parser = add_command(commands, "tail", "print the events of a stream as they come", EXAMPLES)
-    parser.add_argument("url", metavar="URL", type=http_url)
+    parser.add_argument("url", metavar="URL", type=http_url, help="of the stream; http:// may be left out")
     parser.add_argument(
         "--event",
         metavar="NAME",
