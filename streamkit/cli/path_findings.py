@@ -85,7 +85,7 @@ def bursts(seen: Look) -> list[list[float]]:
 def of_status(seen: Look, found: list[str]) -> list[Finding]:
     """Is there a stream at all?"""
     if seen.status is None and seen.trouble:
-        return [finding("status", f"the connection was closed without an answer ({seen.trouble})", found)]
+        return [finding("status", f"no answer of HTTP came ({seen.trouble})", found)]
     if seen.status is None or seen.status == 200:
         return []
     place = seen.header("Location")
@@ -153,7 +153,7 @@ def of_headers(seen: Look, found: list[str], *, is_probe: bool) -> list[Finding]
 def of_compression(seen: Look, found: list[str], *, is_probe: bool, is_held: bool) -> list[Finding]:
     """Was it compressed on the way, and did that hold it back?"""
     encoding = seen.header("Content-Encoding").strip().lower()
-    if encoding in ("", "identity"):
+    if encoding in ("", "identity") or seen.end == "unreadable":
         return []
     if is_held:
         what = f"the stream is compressed ({encoding}), which holds events back until a block is full"
@@ -216,7 +216,8 @@ def of_silence(seen: Look, found: list[str]) -> list[Finding]:
 def of_end(seen: Look, found: list[str]) -> list[Finding]:
     """Did a stream that was only watched end as it should?"""
     if seen.end == "unreadable":
-        return [finding("truncated", f"the body is not what its headers say: {seen.trouble}", found)]
+        # None of the usual causes, so without their cures.
+        return [Finding("truncated", f"the body is not what its headers say: {seen.trouble}")]
     if seen.end not in ("broken", "reset") or seen.status is None:
         return []
     last = seen.reads[-1][0] if seen.reads else 0.0

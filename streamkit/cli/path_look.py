@@ -95,8 +95,8 @@ def look(
 
     headers: take the place of its own. A user name and password in the URL are sent as `Authorization`.
 
-    Raises CommandFailed where there is no such host, nothing listens, TLS fails, or the answer is not HTTP; UsageError
-    for a URL or a header that cannot be sent.
+    Raises CommandFailed where there is no such host, nothing listens, or TLS fails; UsageError for a URL or a header
+    that cannot be sent.
     """
     try:
         request = new_request(url, headers=headers)
@@ -124,7 +124,7 @@ def look(
             return seen
         except (http.client.HTTPException, OSError) as error:
             seen.end, seen.end_at = "broken", time.monotonic() - start
-            seen.trouble = f"no answer: {str(error) or type(error).__name__}"
+            seen.trouble = str(error) or type(error).__name__
             return seen
         with response:
             seen.headers_at = time.monotonic() - start

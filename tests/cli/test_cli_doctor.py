@@ -304,7 +304,16 @@ def test_a_server_that_hangs_up(capsys: pytest.CaptureFixture[str]) -> None:
         thread.start()
         assert main(["doctor", f"127.0.0.1:{listener.getsockname()[1]}", "--for", "0.5s"]) == 1
         thread.join()
-    assert "without an answer" in capsys.readouterr().out
+    assert "no answer of HTTP came" in capsys.readouterr().out
+
+
+def test_a_body_that_is_not_compressed_as_it_says_has_no_timing_and_no_usual_cause() -> None:
+    seen = Look(
+        "", status=200, headers=[*STREAM, ("Content-Encoding", "gzip")], end="unreadable", trouble="bad"
+    )
+    assert findings_of.of_compression(seen, [], is_probe=False, is_held=False) == []
+    (found,) = findings_of.of_end(seen, [])
+    assert (found.what, found.lines) == ("the body is not what its headers say: bad", [])
 
 
 @pytest.mark.parametrize(
