@@ -76,7 +76,7 @@ def add_to(commands: Any) -> None:
     parser.add_argument(
         "--no-reconnect",
         action="store_true",
-        help="read one connection to its end (default with --data and --method)",
+        help="read one connection to its end (default but for a GET without --data)",
     )
     parser.add_argument("--raw", action="store_true", help="print the data alone, as it came")
     parser.set_defaults(run=run)
