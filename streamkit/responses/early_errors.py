@@ -56,7 +56,9 @@ def early_answer(
         response: Answer = sys.modules["werkzeug.wrappers"].Response.force_type(given, environ)
         return response
     if "uwsgi.version" in environ:  # it closes the connection without an answer when an application raises
-        log.error("no answer to %s", ascii(environ.get("PATH_INFO", "")), exc_info=error)
+        log.error(
+            "a stream at %s failed before it began", ascii(environ.get("PATH_INFO", "")), exc_info=error
+        )
         return PlainResponse(
             [b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8"
         )
