@@ -22,7 +22,7 @@ class PlainResponse:
     """A WSGI response. `headers` is a mapping or pairs, `response` an iterable of bytes.
 
     status: a code, or a line such as "404 Not Found"; None is 200. content_type: the whole header value. Raises
-    TypeError or ValueError for a status that is none, and for a Content-Type that no server may be given.
+    TypeError or ValueError for a status that is none; and when it is sent, for a header that no server may be given.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class PlainResponse:
         self.status = 200 if status is None else status
         pairs = headers.items() if isinstance(headers, Mapping) else (headers or ())
         self.headers = Headers([(name, value) for name, value in pairs])
-        if content_type is not None and "Content-Type" not in self.headers:
-            self.content_type = content_type
+        if content_type is not None:
+            self.headers.setdefault("Content-Type", content_type)
         self._on_close: list[Callable[[], Any]] = []
 
     @property
@@ -65,7 +65,6 @@ class PlainResponse:
 
     @content_type.setter
     def content_type(self, content_type: str) -> None:
-        check_header("Content-Type", content_type)
         self.headers["Content-Type"] = content_type
 
     @property
@@ -103,8 +102,10 @@ class PlainResponse:
             raise first
 
     def get_wsgi_headers(self, environ: Mapping[str, Any]) -> Headers:
-        """The headers as they are sent for this request."""
+        """The headers as they are sent for this request. Raises TypeError or ValueError (see `check_header`)."""
         headers = Headers(self.headers.items())
+        for name, value in headers.items():
+            check_header(name, value)  # not every server looks, and a line break would begin another header
         if self.status_code == 204:
             del headers["Content-Length"]  # RFC 9110 section 8.6; nothing happens where there is none
         return headers

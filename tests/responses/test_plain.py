@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from streamkit import CSVResponse
 from streamkit.responses.plain import PlainResponse
 from tests.responses.test_streamed import Answer
 
@@ -66,8 +67,22 @@ def test_content_type(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["a/b\r\nX: y", "a/\u20ac"])
-def test_a_content_type_that_no_server_may_be_given(value: str) -> None:
-    with pytest.raises(ValueError, match="header 'Content-Type'"):
-        PlainResponse(content_type=value)
-    with pytest.raises(ValueError, match="header 'Content-Type'"):
-        PlainResponse().mimetype = value
+def test_a_header_that_no_server_may_be_given(value: str) -> None:
+    """wsgiref sends it as it is."""
+    made = [PlainResponse(content_type=value), PlainResponse(), PlainResponse(), PlainResponse()]
+    made[1].mimetype = value
+    made[2].headers["X-A"] = value
+    made[3].headers.add_header("X-A", "a", b=value)
+    for response in made:
+        with pytest.raises(ValueError, match=r"header '(Content-Type|X-A)' holds"):
+            response({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+
+
+@pytest.mark.skipif(not issubclass(CSVResponse, PlainResponse), reason="Werkzeug refuses it when it is set")
+def test_a_stream_with_such_a_header_is_ended() -> None:
+    closed: list[str] = []
+    response = CSVResponse([["a"]], on_close=lambda stream: closed.append("closed"))
+    response.headers["X-A"] = "a\r\nSet-Cookie: b=c"
+    with pytest.raises(ValueError, match="header 'X-A' holds the control character"):
+        response({"REQUEST_METHOD": "GET"}, lambda *_: pytest.fail("started"))
+    assert closed == ["closed"]
