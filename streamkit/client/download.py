@@ -198,13 +198,18 @@ class _Download:
                 stop.wait(wait)
             except EventSourceError as error:  # redirects, certificates and proxies have their own words
                 raise DownloadError(str(error), error.status) from error
+            except OSError as error:
+                if error.errno not in _DISK_IS_FULL:
+                    raise
+                message = f"no space is left for {self._part.part} ({error.strerror}); {self._kept()}"
+                raise DownloadError(message) from error
 
     def _kept(self) -> str:
         if self._note is None or not self._part.size:
             return "nothing of it is kept"
         if self._note.validator is None:
             return "the server names no strong validator, so the next call starts over"
-        return f"{self._part.size} bytes are kept in {self._part.part}"
+        return f"{self._part.size} bytes are kept in {self._part.part}, and the next call goes on from there"
 
     def _attempt(self) -> None:
         """Ask once for what is missing, and write it down."""
@@ -339,15 +344,7 @@ class _Download:
                 ) from error
             if not data:
                 break
-            try:
-                self._part.append(data)
-            except OSError as error:
-                if error.errno not in _DISK_IS_FULL:
-                    raise
-                raise DownloadError(
-                    f"no space is left for {self._part.part} ({error.strerror}); {self._kept()}, and the next call "
-                    "goes on from there"
-                ) from error
+            self._part.append(data)
             self._check_size()
             self._report(total)
         if end is not None and self._part.size != end:

@@ -81,9 +81,7 @@ class PartialFile:
         """Throw away what there is, and say what will come."""
         os.ftruncate(self._descriptor, 0)
         self.size = 0
-        fresh = self._note_path.with_name(self._note_path.name + ".new")
-        fresh.write_text(json.dumps(asdict(note)))
-        fresh.replace(self._note_path)
+        self._note_path.write_text(json.dumps(asdict(note)))
 
     def append(self, data: bytes) -> None:
         """Write all of `data` at the end. Raises `OSError`; what was written before it failed is kept and counted."""

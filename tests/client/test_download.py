@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -456,8 +457,8 @@ FULL_DISK = """
 import resource, sys
 from streamkit.client.download import download
 from streamkit.errors import DownloadError
-url, path = sys.argv[1:]
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+url, path, limit = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 try:
     download(url, path, timeout=10)
 except DownloadError as error:
@@ -465,12 +466,23 @@ except DownloadError as error:
 """
 
 
-def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path) -> None:
-    url = server.start(ok(), rest(5000))
-    told = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, url, str(tmp_path / "file")],
+def on_a_full_disk(url: str, path: Path, limit: int) -> str:
+    """What a download says where no file may have more than `limit` bytes."""
+    return subprocess.run(
+        [sys.executable, "-c", FULL_DISK, url, str(path), str(limit)],
         capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
+
+
+def test_a_disk_too_full_to_begin(server: Server, tmp_path: Path) -> None:
+    told = on_a_full_disk(server.start(ok()), tmp_path / "file", 10)
+    assert re.search(r"no space is left for .*file\.part \(.*\); nothing of it is kept$", told)
+    assert left(tmp_path) == set()
+
+
+def test_a_full_disk_keeps_the_part(server: Server, tmp_path: Path) -> None:
+    url = server.start(ok(), rest(5000))
+    told = on_a_full_disk(url, tmp_path / "file", 5000)
     assert "no space is left" in told
     assert "5000 bytes are kept" in told
     assert (tmp_path / "file.part").read_bytes() == DATA[:5000]
