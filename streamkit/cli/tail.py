@@ -86,6 +86,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print events until the end that was asked for. Raises UsageError and CommandFailed."""
     from streamkit.client.event_source import EventSource
 
+    if arguments.json and arguments.raw:
+        raise UsageError("--json and --raw exclude each other; give one of them")
     body = _body(arguments.data)
     verb = arguments.method or ("GET" if body is None else "POST")
     # A reconnection repeats the request, which may be paid for twice.

@@ -166,6 +166,7 @@ def test_it_comes_back_and_says_so(probe: str, capsys: pytest.CaptureFixture[str
         (["{naive}", "--since", "a\nb"], "id", 2),
         (["{naive}", "--data", "@/no/such/file"], "cannot read", 2),
         (["{naive}", "--method", "GET /"], "method", 2),
+        (["{naive}", "--json", "--raw"], "exclude each other", 2),
     ],
 )
 def test_what_a_user_gets_wrong(
