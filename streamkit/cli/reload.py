@@ -90,7 +90,7 @@ def watch() -> None:
     folder that ends in `.py` is watched too. To be called by the main thread.
     """
     # Outside of `serve`, which has its own handler while it serves, the signal ends the process at once.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exit_code(FINE)))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(exit_code()))
     threading.Thread(target=_watch, name="streamkit-reload", daemon=True).start()
 
 
@@ -100,9 +100,9 @@ def wait_for_change() -> None:
     threading.Event().wait()
 
 
-def exit_code(code: int) -> int:
-    """What the child has to return to its parent, where serving ended with `code`."""
-    return CHANGED if _changed.is_set() else code
+def exit_code() -> int:
+    """What the child has to return to its parent, where it was told to stop."""
+    return CHANGED if _changed.is_set() else FINE
 
 
 def _watch() -> None:

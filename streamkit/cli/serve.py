@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.reload:
                 reload.wait_for_change()
             return WRONG
-        code = listen(application, arguments.host, arguments.port, as_json=arguments.json)
-    return reload.exit_code(code) if arguments.reload else code
+        listen(application, arguments.host, arguments.port, as_json=arguments.json)
+    return reload.exit_code() if arguments.reload else FINE
 
 
 class _JSONLine(logging.Formatter):
@@ -104,8 +104,8 @@ def _application(target: str) -> Iterator[Any]:
         yield load(target, Path.cwd())
 
 
-def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> int:
-    """Serve: 0 at the end. Raises CommandFailed where the address cannot be used, or the output not be written."""
+def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> None:
+    """Serve until it is told to stop. Raises CommandFailed where it cannot listen, or the output cannot be written."""
     from streamkit import serve
 
     try:
@@ -114,13 +114,12 @@ def listen(application: Any, host: str, port: int, *, as_json: bool = False) -> 
         else:
             serve(application, host, port)
     except BrokenPipeError:  # by the line at the end: who read the address (`| head -1`) had enough
-        return FINE
+        pass
     except OSError as error:  # of the server, which says where it cannot listen; or of a line that is printed
         reason = str(error.strerror or error)
         if not reason.startswith("cannot listen"):
             reason = f"cannot write to the standard output: {reason}"
         raise CommandFailed(reason) from None
-    return FINE
 
 
 def _serve_for_programs(application: Any, host: str, port: int) -> None:
