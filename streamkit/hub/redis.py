@@ -218,7 +218,7 @@ def _redis_module() -> Any:
         import redis
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "redis:// needs the package redis: pip install 'streamkit-wsgi[redis]'", name=error.name
+            "redis:// needs the package redis: pip install 'redis>=5'", name=error.name
         ) from error
     return redis
 

@@ -201,7 +201,7 @@ def _prometheus() -> Any:
         import prometheus_client.core
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "metrics need the package prometheus-client: pip install 'streamkit-wsgi[metrics]'",
+            "metrics need the package prometheus-client: pip install prometheus-client",
             name=error.name,
         ) from error
     return prometheus_client
