@@ -5,7 +5,7 @@ Law of this file
   the registry of streams drains them, and a stream is gone from there when its last byte is with the kernel.
 - Other threads reach it through two deques (new connections, connections with something to do) and one byte in a pipe,
   and only while it sleeps. They wait for nothing here, and it waits for nothing but `select`.
-- It runs no user's code but a pushed source's `take`, which must not block, and encoders.
+- It runs no user's code but a pushed source's `take` and `on_error`, which must not block, and encoders.
 - A failure in one connection ends that connection and is logged; the others go on.
 """
 

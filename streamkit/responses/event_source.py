@@ -128,7 +128,8 @@ class EventSourceResponse(StreamedResponse):
         stops it, so a finished job is never run twice.
     done: a bare data line that ends a complete stream, such as "[DONE]".
     on_error: called with the exception that ended the stream; what it returns is told to the client: a message, a
-        mapping as the data, or a ServerSentEvent. None: a message that tells nothing.
+        mapping as the data, or a ServerSentEvent. None: a message that tells nothing. It must not block: the thread
+        that sends runs it, which may be that of all detached streams. To report errors, use `on_close`.
     options: see StreamOptions.
     delivery: "auto" and "detached" let the stream leave the server's thread; "threaded" keeps it there, and lets that
         thread run the producer where no heartbeat is asked for.
