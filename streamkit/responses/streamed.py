@@ -223,8 +223,14 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         try:
             return self._answer(environ)
         except BaseException as error:
+            self._failed(error)
             self.close()
             return early_answer(error, environ, self.headers.items()).get_wsgi_response(environ)
+
+    def _failed(self, error: BaseException) -> None:
+        """Say why the stream ends, if there is one and it has not ended for another reason."""
+        if self.record is not None:
+            self.record.end("failed", error)
 
     def _answer(self, environ: dict[str, Any]) -> tuple[Iterable[bytes], str, list[tuple[str, str]]]:
         """See `get_wsgi_response`. What is raised here comes before the first byte."""
@@ -254,7 +260,10 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         body, status, headers = self.get_wsgi_response(environ)
         try:
             start_response(status, headers)
-        except BaseException:  # a server that refuses the headers does not close what it was not given
+        except (
+            BaseException
+        ) as error:  # a server that refuses the headers does not close what it was not given
+            self._failed(error)
             close = getattr(body, "close", None)
             if close is not None:
                 close()

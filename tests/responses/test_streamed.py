@@ -983,8 +983,10 @@ class TestHooks:
             raise ValueError("no such header")
 
         with pytest.raises(ValueError, match="no such header"):
-            CSVResponse(counted([["a"]], closed))({"REQUEST_METHOD": "GET"}, start_response)
-        assert closed == ["producer"]
+            CSVResponse(
+                counted([["a"]], closed), on_close=lambda stream: closed.append(f"on_close {stream.outcome}")
+            )({"REQUEST_METHOD": "GET"}, start_response)
+        assert closed == ["producer", "on_close failed"]
 
     def test_a_response_that_is_sent_twice_takes_one_place(self) -> None:
         limiter = Limiter(1)
