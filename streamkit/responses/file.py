@@ -134,6 +134,7 @@ class FileResponse(StreamedResponse):
                 disposition, content_type = None, "text/plain; charset=utf-8"
             self._check_combination(source)
             self._start(source, content_type, follow, options)
+            check_validators(self.headers.get("ETag"), None)
             if disposition is not None:
                 self.headers["Content-Disposition"] = disposition
         except BaseException:

@@ -274,6 +274,7 @@ def test_a_wrong_etag_is_refused(path: Path) -> None:
         ({"etag": 5}, TypeError, "etag is 5; give a str"),
         ({"etag": b'"x"'}, TypeError, "etag is b'\"x\"'; give a str"),
         ({"etag": True}, TypeError, "etag is True; give a str"),
+        ({"headers": {"etag": "v1"}}, ValueError, "etag is 'v1'; give it with its quotes"),
         ({"last_modified": datetime.now(timezone.utc)}, TypeError, r"of a datetime its timestamp\(\)"),
         ({"last_modified": formatdate(OLD)}, TypeError, "last_modified is '.*'; give seconds"),
         ({"last_modified": True}, TypeError, "last_modified is True; give seconds"),
