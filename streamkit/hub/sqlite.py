@@ -8,8 +8,10 @@ Law of this file
 - One connection for the reader and one for everybody else, each behind a lock that is held for one transaction. Who
   waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable. So does at once who is
   inside of one already: a signal handler, or a finalizer that the garbage collector runs, in the midst of a call.
-- Nobody is inside of SQLite while the process forks, else its allocator's mutex were locked for ever in the child: who
-  forks takes all turns for that moment.
+- While the process forks, nobody is inside of SQLite, else its allocator's mutex were locked for ever in the child, and
+  no connection is open: SQLite keeps in memory which locks its process has on a file, and a child has none of them; the
+  next process that closes the file would delete the write-ahead log under it. So who forks takes all turns for that
+  moment, and closes what is open; parent and child open the file anew.
 - `close` waits for nobody who waits for the file: whoever is inside when it is closed puts its connection away.
 - Readers of other processes are woken by a *bell* (see `bells`). A look every second is the fallback.
 """
@@ -53,13 +55,13 @@ _READ: Final = "SELECT position, topic, event, data, id FROM log WHERE position 
 _HEAD: Final = "SELECT max(position) FROM log"
 _FLOOR: Final = "SELECT min(position) - 1 FROM log"
 
-# Seconds that a fork, or `close`, waits for a transaction to be over; those take a millisecond, unless the file is
-# locked, and then SQLite sleeps, outside of its mutexes.
+# Seconds that `close` waits for a transaction to be over; those take a millisecond, unless the file is locked. (A fork
+# waits for those too: as long as for two of them.)
 HOLD_SECONDS: Final = 0.5
 
 _inherited: Final[list[Connection]] = []
-"""Connections of a parent process, kept so that nothing in the child ever closes them."""
-
+"""Connections of a parent process that a signal handler forked in the midst of a call: nothing in the child closes them
+(https://sqlite.org/howtocorrupt.html section 2.6)."""
 
 _brokers: Final[weakref.WeakSet[SQLiteBroker]] = weakref.WeakSet()
 _forking: Final[dict[int, list[_Turn]]] = {}
@@ -93,13 +95,19 @@ class _Turn:
         self.taken = False
         self._lock.release()
 
-    def hold(self) -> bool:
-        """Keep all other threads out, if that can be had soon."""
-        return self._lock.acquire(timeout=HOLD_SECONDS)
+    def hold(self, seconds: float) -> bool:
+        """Keep all other threads out, if that can be had so soon."""
+        return self._lock.acquire(timeout=seconds)
 
     def let_go(self) -> None:
         """Let them in again."""
         self._lock.release()
+
+    def disconnect(self) -> None:
+        """Close the connection, if there is one. For who has the turn."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
 
 
 class SQLiteBroker:
@@ -125,6 +133,7 @@ class SQLiteBroker:
         self._bells = Bells(self._path)
         self._bell: Bell | None = None
         self._woken = False
+        self._declared_to: str | None = None  # the epoch of the log that knows what is retained here
 
     # -- the log ----------------------------------------------------------------------------------------------------
 
@@ -134,7 +143,7 @@ class SQLiteBroker:
             self._check_open()
             return []
 
-        def add(connection: Connection) -> tuple[list[str], list[str], Connection]:
+        def add(connection: Connection) -> tuple[list[str], list[str], str]:
             execute, prefix = connection.execute, connection.prefix
             before = int(execute(_HEAD).fetchone()[0] or connection.base)
             last = execute("SELECT time FROM log WHERE position = ?", (before,)).fetchone()
@@ -158,10 +167,9 @@ class SQLiteBroker:
             dead = self._bells.take_dead()
             if dead:
                 connection.executemany("DELETE FROM bells WHERE name = ?", [(name,) for name in dead])
-            return ids, bells, connection
+            return ids, bells, connection.epoch
 
-        ids, bells, connection = self._write(add)
-        connection.has_declared = True
+        ids, bells, self._declared_to = self._write(add)
         self._bells.ring(bells)
         if self._closed:  # in between: what has just been opened to ring is closed by nobody else
             self._bells.close()
@@ -186,7 +194,7 @@ class SQLiteBroker:
         """What the log retains: what was declared last. This process declares with its first publication."""
         stored: Retention | None = connection.execute("SELECT records, seconds FROM retention").fetchone()
         declared = self._declared
-        if declared is None or connection.has_declared:
+        if declared is None or self._declared_to == connection.epoch:
             return stored or (RETAIN, None)
         if stored != declared:
             connection.execute("DELETE FROM retention")
@@ -313,7 +321,7 @@ class SQLiteBroker:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """Forget the parent's connections without closing them (https://sqlite.org/howtocorrupt.html section 2.6)."""
+        """Begin anew; the parent's connections were closed before."""
         turns = (self._write_turn, self._read_turn)
         _inherited.extend(turn.connection for turn in turns if turn.connection is not None)
         if self._bell is not None:
@@ -328,7 +336,7 @@ class SQLiteBroker:
         self._closed = True
         self.wake()
         for turn in (self._read_turn, self._write_turn):
-            if turn.hold():
+            if turn.hold(HOLD_SECONDS):
                 try:
                     if not turn.taken:  # else this is a finalizer, in the midst of a call of its own thread
                         self._put_away(turn)
@@ -338,13 +346,11 @@ class SQLiteBroker:
 
     def _put_away(self, turn: _Turn) -> None:
         """Close what belongs to a turn, once the broker is closed: by whoever is in that turn then, or comes next."""
-        connection, turn.connection = turn.connection, None
         if turn is self._read_turn and self._bell is not None:
             self._bell.take_down()
-        if connection is not None:
-            if turn is self._write_turn:
-                self._say_goodbye(connection)
-            connection.close()
+        if turn is self._write_turn and turn.connection is not None:
+            self._say_goodbye(turn.connection)
+        turn.disconnect()
 
     def _say_goodbye(self, connection: Connection) -> None:
         try:
@@ -394,10 +400,8 @@ class SQLiteBroker:
     def _current(self, turn: _Turn) -> Connection:
         """The connection, opened where there is none, and anew where the file was replaced."""
         self._check_open()
-        connection = turn.connection
-        if connection is not None and connection.inode != inode(self._path):
-            turn.connection = None
-            connection.close()
+        if turn.connection is not None and turn.connection.inode != inode(self._path):
+            turn.disconnect()
         if turn.connection is None:
             turn.connection = open_file(self._path, BUSY_SECONDS)
         return turn.connection
@@ -444,7 +448,11 @@ def _duplicate(connection: Connection, entries: Sequence[Entry], before: Positio
 
 def _before_fork() -> None:
     turns = [turn for broker in list(_brokers) for turn in (broker._read_turn, broker._write_turn)]
-    _forking[threading.get_ident()] = [turn for turn in turns if turn.hold()]
+    held = [turn for turn in turns if turn.hold(2 * BUSY_SECONDS)]
+    _forking[threading.get_ident()] = held
+    for turn in held:
+        if not turn.taken:  # else this is a signal handler, in the midst of a call of its own thread
+            turn.disconnect()
 
 
 def _after_fork() -> None:

@@ -65,7 +65,6 @@ class Connection(sqlite3.Connection):
     prefix: str  # of the ids
     inode: tuple[int, int]
     bell_is_known: bool
-    has_declared: bool  # what this process wants to be retained
 
 
 def path_of(url: str) -> Path:
@@ -123,7 +122,7 @@ def _open(path: Path, busy_seconds: float) -> Connection:
     try:
         _prepare(connection)
         connection.inode = inode(path)
-        connection.bell_is_known = connection.has_declared = False
+        connection.bell_is_known = False
         (connection.epoch,) = connection.execute("SELECT epoch FROM meta").fetchone()
         connection.base = int(connection.epoch, 16) << 32
         connection.prefix = f"{connection.epoch}-"

@@ -444,6 +444,35 @@ if child:
     ], output
 
 
+def test_what_a_child_publishes_outlives_the_hub_of_its_parent(url: str) -> None:
+    """It would be in a write-ahead log that the parent deletes, which knows nothing of the child."""
+    code = """
+import os, sys
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+hub.publish("t", "parent")
+hub.broker.read(0, 10)
+published, closed = os.pipe(), os.pipe()
+child = os.fork()
+if child:
+    os.read(published[0], 1)
+    hub.close()
+    os.write(closed[1], b"x")
+    os.waitpid(child, 0)
+else:
+    hub.publish("t", "1")
+    hub.broker.read(0, 10)
+    os.write(published[1], b"x")
+    os.read(closed[0], 1)
+    hub.publish_many([("t", "2"), ("t", "3")])
+    os._exit(0)
+"""
+    with python(code, url) as process:
+        assert process.communicate(timeout=30)[0] == ""
+    with Hub(url) as hub:
+        assert Viewer(hub.subscribe("t", last_event_id="all")).data(5)[1:] == ["parent", "1", "2", "3"]
+
+
 def test_a_fork_beside_threads_that_use_the_file(url: str) -> None:
     """SQLite's own mutexes would be locked for ever in a child that was forked while a thread held one."""
     code = """
