@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 from time import monotonic
 from typing import Final
 
 MAX_HEAD_BYTES: Final = 300 * 1024
 """Bytes of a head, interim answers included: the limit of curl. That of `http.client` alone is 6.5 MB for each."""
+
+# A field, the end of the fields, or a line that goes on with the one before: what `http.client` reads on behind.
+_FIELD_LINE = re.compile(rb"[\x21-\x39\x3b-\x7e]+:|\r\n|[ \t]")
 
 
 class FinalResponse(http.client.HTTPResponse):
@@ -51,7 +55,8 @@ class _Head:
     """The lines of a head, off the stream that goes on with the body.
 
     Each is given as RFC 9112 wants it read: without white space behind it (section 5.1), and with a space for a CR that
-    ends no line (section 2.2). `http.client` would keep the one, and take the other for the end of a line.
+    ends no line (section 2.2). What is no field is passed over, as browsers do. `http.client` would keep the white
+    space, take the CR for the end of a line, and what is no field for the end of the head.
     """
 
     def __init__(self, stream: io.BufferedReader, sock: socket.socket) -> None:
@@ -60,22 +65,29 @@ class _Head:
         self._bytes_left = MAX_HEAD_BYTES
         self._seconds = sock.gettimeout()
         self._until = None if self._seconds is None else monotonic() + self._seconds
+        self._in_fields = False  # the status line has been read, and the blank line has not
 
     def readline(self, limit: int) -> bytes:
+        line = self._next_line(limit)
+        while self._in_fields and not _FIELD_LINE.match(line):
+            line = self._next_line(limit)
+        self._in_fields = line != b"\r\n"
+        return line
+
+    def _next_line(self, limit: int) -> bytes:
         line = bytearray()
-        while len(line) < limit and not line.endswith(b"\n"):
+        while not line.endswith(b"\n"):
             arrived = self._peek()
             if not arrived:
                 if line or self._bytes_left < MAX_HEAD_BYTES:  # RFC 9112 section 8
                     raise http.client.HTTPException("the head of the answer breaks off")
                 return b""
-            size = arrived.find(b"\n") + 1 or len(arrived)
-            line += self._stream.read(min(size, limit - len(line)))
+            line += self._stream.read(arrived.find(b"\n") + 1 or len(arrived))
+            if len(line) >= limit:
+                raise http.client.LineTooLong("head")
         self._bytes_left -= len(line)
         if self._bytes_left < 0:
             raise http.client.HTTPException(f"the head of the answer has more than {MAX_HEAD_BYTES} bytes")
-        if len(line) >= limit:
-            return bytes(line)  # too long, which the caller says
         text = line[:-1].removesuffix(b"\r").replace(b"\r", b" ")
         # White space alone is no blank line, which would end the head, but goes on with the line before (section 5.2).
         return bytes(text.rstrip(b" \t") or text[:1]) + b"\r\n"

@@ -14,7 +14,7 @@ from streamkit.client.download import download
 from streamkit.client.event_source import EventSource
 from streamkit.client.response_head import MAX_HEAD_BYTES
 from streamkit.errors import ConnectionLost, ProxyFailed, StreamRefused
-from tests.client.raw_server import GONE, OK, QUICK, Server
+from tests.client.raw_server import GONE, OK, QUICK, Server, chunked
 
 HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nContent-Length: 7\r\n\r\n"
 INTERIM = [
@@ -120,6 +120,13 @@ def test_white_space_behind_a_field_is_no_part_of_it(server: Server, tmp_path: P
 def test_neither_a_bare_cr_nor_white_space_ends_a_line_or_the_head(server: Server, field: bytes) -> None:
     """RFC 9112 sections 2.2 and 5.2."""
     assert data_of(server.start(OK.replace(b"\r\n", b"\r\n" + field, 1) + b"data: x\n\n")) == ["x"]
+
+
+@pytest.mark.parametrize("line", [b"no field", b"A : b", b": b", b"\xff: b", b"HTTP/1.1 200 OK"])
+def test_what_is_no_field_takes_none_away(server: Server, line: bytes) -> None:
+    """Without the field behind it the sizes of the chunks would be read as a part of the stream."""
+    head = OK[:-2] + line + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert data_of(server.start(HINTS + head + chunked(b"data: a", b"b\n\n", b""))) == ["ab"]
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
