@@ -104,7 +104,8 @@ class StreamingHandlerMixin(BaseHTTPRequestHandler):
             status_version="HTTP/1.1" if self.protocol_version >= "HTTP/1.1" else "HTTP/1.0",
             can_chunk=can_chunk,
             may_keep_alive=lambda: can_chunk and head.keep_alive and not self.close_connection,
-            continue_sent=can_chunk,  # http.server has answered Expect while it read the head
+            # http.server answers this while it reads the head, and no other spelling of it.
+            continue_sent=can_chunk and self.headers.get("Expect", "").lower() == "100-continue",
         )
         timeout_before = self._prepare_socket()
         try:

@@ -275,9 +275,10 @@ def test_a_bare_lf_ends_a_header_line() -> None:
         assert [read_answer(sock)[2] for _ in range(2)] == [b"onetwo", b"onetwo"]
 
 
-def test_http_server_answers_100_continue_once() -> None:
+@pytest.mark.parametrize("value", [b"100-continue", b"100-Continue \t", b"100-continue, 100-continue"])
+def test_100_continue_is_answered_once(value: bytes) -> None:
     with handler_server("HTTP/1.1") as (sock, _):
-        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        sock.sendall(b"POST /echo HTTP/1.1\r\nHost: h\r\nExpect: %b\r\nContent-Length: 5\r\n\r\n" % value)
         assert read_answer_head(sock) == b"HTTP/1.1 100 Continue\r\n\r\n"
         sock.sendall(b"hello")
         status, headers, body = read_answer(sock)
