@@ -6,7 +6,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -127,29 +126,9 @@ def _serve_for_programs(application: Any, host: str, port: int) -> None:
     from streamkit import streams
     from streamkit.servers.http_server import StreamServer
 
-    asked = False
     with StreamServer(application, host, port, on_shutdown=streams.drain) as server:
-
-        def stop(number: int, frame: object) -> None:
-            nonlocal asked
-            if asked and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            asked = True
-            server.request_stop()
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            Output().json({"url": server.url})
-            try:
-                server.serve_forever()
-                server.shutdown()
-            except KeyboardInterrupt:  # the second: at once
-                server.grace = 0
-                server.connections_cut = server.cut_connections()
-            Output().json({"stopped": True, "cut": server.connections_cut})
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        cut = server.serve_until_told(lambda: Output().json({"url": server.url}))
+        Output().json({"stopped": True, "cut": cut})
 
 
 def load(target: str, folder: Path) -> Any:

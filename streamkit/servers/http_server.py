@@ -330,6 +330,21 @@ class StreamServer(http.server.HTTPServer):
             self.connections_cut += sum([connection.cut() for connection in late])
             self._wait_for(lambda: late & self._connections, lambda: _CUT_SECONDS)
 
+    def serve_until_told(self, listening: Callable[[], object]) -> int:
+        """Call `listening()` and serve until Ctrl-C or SIGTERM, then stop gracefully; a second Ctrl-C leaves at once.
+
+        Returns how many requests were cut. Outside the main thread no signal is handled.
+        """
+        with _signals(self.request_stop):
+            listening()
+            try:
+                self.serve_forever()
+                self.shutdown()
+            except KeyboardInterrupt:
+                self.grace = 0
+                self.connections_cut = self.cut_connections()
+        return self.connections_cut
+
     def cut_connections(self) -> int:
         """Shut down the sockets of all connections but the caller's own; returns how many had a request."""
         return sum([connection.cut() for connection in self._others()])
@@ -387,15 +402,8 @@ def serve(
     `streamkit.server`. Outside the main thread no signal is handled. Raises what `StreamServer` raises.
     """
     options.setdefault("on_shutdown", streams.drain)
-    with StreamServer(app_or_routes, host, port, **options) as server, _signals(server.request_stop):
-        print(f"serving on {server.url} (Ctrl-C stops)", flush=True)
-        try:
-            server.serve_forever()
-            server.shutdown()
-        except KeyboardInterrupt:
-            server.grace = 0
-            server.connections_cut = server.cut_connections()
-        cut = server.connections_cut
+    with StreamServer(app_or_routes, host, port, **options) as server:
+        cut = server.serve_until_told(lambda: print(f"serving on {server.url} (Ctrl-C stops)", flush=True))
         requests = "1 request was" if cut == 1 else f"{cut} requests were"
         print(f"stopped ({requests} cut)" if cut else "stopped", flush=True)
 
