@@ -45,6 +45,9 @@ class Abandoned:
             return
         with self._lock:
             if not self._watching:
+                # Made anew, because gevent may have replaced the class since the import (gunicorn's --preload): whoever
+                # waits on the old one stops all greenlets.
+                self._bodies = queue.SimpleQueue()
                 threading.Thread(
                     target=self._close_all, args=(self._bodies,), name="streamkit-abandoned", daemon=True
                 ).start()

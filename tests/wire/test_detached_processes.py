@@ -369,11 +369,13 @@ def test_tls_within_the_server_is_threaded_and_correct(
         assert server.log().count("not a plain socket (TLS within the server?)") == 1
 
 
-def test_gevent_is_threaded_and_correct(tmp_path: Path) -> None:
+@pytest.mark.parametrize("preload", [[], ["--preload"]])
+def test_gevent_is_threaded_and_correct(preload: list[str], tmp_path: Path) -> None:
+    """With --preload the application, and this package with it, is imported before gevent replaces what it replaces."""
     pytest.importorskip("gevent")
 
     def command(port: int) -> list[str]:
-        options = ["-k", "gevent", "--graceful-timeout", "1", "--bind", f"127.0.0.1:{port}"]
+        options = ["-k", "gevent", "--graceful-timeout", "1", "--bind", f"127.0.0.1:{port}", *preload]
         return [sys.executable, *GUNICORN, *options, APP]
 
     with started(command, tmp_path) as server:
