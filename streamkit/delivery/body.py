@@ -79,6 +79,7 @@ class Body:
         self._captured = b""  # the piece that was written while the descriptor was captured
         self._writing = False  # the server has a piece of ours in hand
         self._closed = False
+        self._dropped = False  # nobody called `close`: another thread does, at any time
         self._handed_over: Literal["", "server", "loop"] = ""
 
     def call_on_close(self, callback: Callable[[], object]) -> None:
@@ -291,7 +292,10 @@ class Body:
         takeover, self._takeover = self._takeover, None
         if self._captured and takeover is not None:  # the server stopped after one piece
             try:
-                takeover.restore(self._send_what_was_captured)
+                if self._dropped:
+                    takeover.give_up()
+                else:
+                    takeover.restore(self._send_what_was_captured)
             except OSError:
                 pass  # the client has left; the stream ends all the same
         elif takeover is not None:
@@ -339,4 +343,5 @@ class Body:
         # A middleware that drops a body without close() must not leave a thread and a cursor behind; nor may a
         # finalizer take a lock that the interrupted thread may hold.
         if not getattr(self, "_closed", True) and self.stream is not None:
+            self._dropped = True
             abandoned.put(self)

@@ -68,7 +68,6 @@ class Takeover:
         self._server = descriptor
         self._connection = duplicate(descriptor)
         self._pair: socket.socket | None = None
-        self._theirs: os.stat_result | None = None  # the pair's other end
         self._written = b""
         self._finished = False  # the connection is the loop's: the pair is read by nobody
 
@@ -78,7 +77,6 @@ class Takeover:
         os.set_blocking(theirs.fileno(), os.get_blocking(self._server))
         # Nobody reads while the server writes: more than the buffer takes must not keep its thread for ever.
         theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _WRITE_SECONDS, 0))
-        self._theirs = os.fstat(theirs.fileno())
         os.dup2(theirs.fileno(), self._server, inheritable=False)
         theirs.close()
         ours.setblocking(False)
@@ -117,11 +115,8 @@ class Takeover:
         return connection
 
     def restore(self, send: Callable[[bytes], object]) -> None:
-        """Give the connection back and `send` what was written meanwhile. Raises what `send` raises.
-
-        Does neither where the server has closed its descriptor: the number may be another client's by now.
-        """
-        if not self._is_captured():
+        """Give the connection back and `send` what was written meanwhile. Raises what `send` raises."""
+        if self._pair is None:
             self.close()
             return
         os.dup2(self._connection, self._server, inheritable=False)
@@ -130,14 +125,17 @@ class Takeover:
         if written:
             send(written)
 
-    def _is_captured(self) -> bool:
-        """Whether the server's descriptor is the pair's end: a body that was dropped may be closed long after."""
-        if self._theirs is None:
-            return False
-        try:
-            return os.path.samestat(os.fstat(self._server), self._theirs)
-        except OSError:
-            return False
+    def give_up(self) -> None:
+        """End the connection behind what was written so far. For another thread than the server's: that may be writing
+        at this moment, or have closed its descriptor, whose number is another client's then.
+        """
+        descriptor, self._connection = self._connection, -1
+        with socket.socket(fileno=descriptor) as connection:
+            try:
+                connection.send(self._written + self._read(), socket.MSG_DONTWAIT)
+            except OSError:
+                pass  # no room for a few kilobytes, or nobody who reads them
+        self.close()
 
     def close(self) -> None:
         """Let go of what is held. The second call does nothing."""
