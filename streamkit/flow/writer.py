@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class ChunkWriter(io.BufferedIOBase):
-    """A binary file that can only be written: what is written becomes the stream. Used by one thread.
+    """A binary file that can only be written: what is written becomes the stream. Made for one thread: several may
+    write, each write whole, but `tell()` does not count theirs exactly.
 
     `tell()` is the number of bytes written; it cannot seek. `flush()` sends what is buffered. `close()` may be
     called any number of times and does not end the stream: that ends when the function returns.
