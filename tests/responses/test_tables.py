@@ -233,7 +233,6 @@ class TestSQLAlchemy:
 @pytest.mark.parametrize(
     ("library", "name"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")]
 )
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_data_frame_is_no_rows(kind: type[Any], library: str, name: str) -> None:
     """Iterated it gives its columns, which look like rows."""
     frame = getattr(pytest.importorskip(library), name)({"a": [1, 2], "b": [3, 4]})
