@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import sys
@@ -44,11 +45,14 @@ def early_answer(
     flask = sys.modules.get("flask")  # never imported from here: only an application that uses Flask has it
     if flask is not None and flask.has_request_context():
         application = flask.current_app
+        # From Flask 3.2 on these methods are given the context.
+        takes_context = "ctx" in inspect.signature(flask.Flask.finalize_request).parameters
+        context = [flask.globals.app_ctx._get_current_object()] if takes_context else []
         try:
-            answer = application.handle_user_exception(error)
+            answer = application.handle_user_exception(*context, error)
         except Exception as unhandled:
-            answer = application.handle_exception(unhandled)
-        finished: Answer = application.finalize_request(answer, from_error_handler=True)
+            answer = application.handle_exception(*context, unhandled)
+        finished: Answer = application.finalize_request(*context, answer, from_error_handler=True)
         return finished
     exceptions = sys.modules.get("werkzeug.exceptions")
     if exceptions is not None and isinstance(error, exceptions.HTTPException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import sqlite3
 import threading
@@ -52,6 +53,33 @@ def test_abort_before_the_first_row_shows_the_applications_own_page(client: Any)
 
 def test_abort_in_a_callable(client: Any) -> None:
     assert client.get("/callable").status_code == 403
+
+
+@pytest.mark.skipif(
+    "ctx" in inspect.signature(flask.Flask.finalize_request).parameters, reason="this Flask shows it itself"
+)
+def test_the_methods_of_flask_that_make_an_error_page_may_take_its_context(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from Flask 3.2 on."""
+    given: list[Any] = []
+
+    def taking_context(name: str) -> Any:
+        method = getattr(flask.Flask, name)
+
+        def wrapper(self: Any, ctx: Any, *arguments: Any, **named: Any) -> Any:
+            if isinstance(ctx, flask.ctx.AppContext):
+                given.append(name)
+            else:  # a call of Flask's own
+                arguments = (ctx, *arguments)
+            return method(self, *arguments, **named)
+
+        return wrapper
+
+    for name in ("handle_user_exception", "handle_exception", "finalize_request"):
+        monkeypatch.setattr(flask.Flask, name, taking_context(name))
+    assert client.get("/missing").text == "the application's own page"
+    assert given == ["handle_user_exception", "finalize_request"]
 
 
 def test_the_response_keeps_its_class_and_gets_what_flask_adds() -> None:
