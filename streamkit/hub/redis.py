@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from random import Random
 from typing import Any, Final, cast
 
 from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
@@ -71,9 +70,8 @@ class RedisBroker:
         self._reader = RedisReader(self._calls, self._address.stream)
         self._newest = 0  # the number of some entry that was appended; which thread's does not matter
         self._declared_to: str | None = None  # the epoch of the log that knows what is retained here
-        self._random = Random()  # not the one that an application may have seeded
-        self._process = secrets.token_hex(8)  # whose presence is whose
-        self._announced = False
+        # Whose presence is whose; made when it is needed, because not every server tells Python that it forks (uWSGI).
+        self._process: str | None = None
 
     # -- the log ----------------------------------------------------------------------------------------------------
 
@@ -89,7 +87,7 @@ class RedisBroker:
             return []
         # By the token a repeated attempt finds the first one, among entries newer than `_newest`; its beginning is the
         # epoch where the log is new.
-        token = f"{self._random.getrandbits(64):016x}"
+        token = secrets.token_hex(8)
         declared = self._declared if self._declared_to is None else ""
         words: list[str | int] = [declared, self._newest, token]
         for topic, data, event, id in entries:
@@ -182,9 +180,9 @@ class RedisBroker:
 
     def announce(self, counts: Mapping[str, int], seconds: float) -> None:
         """Say how many listen here; see `Broker.announce`."""
-        self._announced = True
+        process = self._process = self._process or secrets.token_hex(8)
         words = [word for pair in counts.items() for word in pair]
-        self._calls.call(scripts.ANNOUNCE, self._process, _ms(seconds), *words)
+        self._calls.call(scripts.ANNOUNCE, process, _ms(seconds), *words)
 
     def present(self, topic: str) -> int | None:
         """How many listen; see `Broker.present`."""
@@ -204,7 +202,7 @@ class RedisBroker:
         """Take back what was announced (briefly tried), disconnect, and wake `follow`, which ends with HubClosed."""
         if self._calls.closed:
             return
-        if self._announced:
+        if self._process is not None:
             try:
                 self._calls.call(scripts.LEAVE, self._process, timeout=FAREWELL_SECONDS)
             except (BrokerUnavailable, HubClosed):

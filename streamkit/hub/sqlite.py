@@ -129,7 +129,8 @@ class SQLiteBroker:
         # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it.
         self._write_turn = _Turn(self._path)
         self._read_turn = _Turn(self._path)
-        self._process = secrets.token_hex(8)  # whose presence is whose
+        # Whose presence is whose; made when it is needed, because not every server tells Python that it forks (uWSGI).
+        self._process: str | None = None
         self._bells = Bells(self._path)
         self._bell: Bell | None = None
         self._woken = False
@@ -312,7 +313,8 @@ class SQLiteBroker:
 
     def announce(self, counts: Mapping[str, int], seconds: float) -> None:
         """Say how many listen here; see `Broker.announce`."""
-        self._write(lambda connection: leases.announce(connection, self._process, counts, seconds))
+        process = self._process = self._process or secrets.token_hex(8)
+        self._write(lambda connection: leases.announce(connection, process, counts, seconds))
 
     def present(self, topic: str) -> int | None:
         """How many listen; see `Broker.present`."""
@@ -356,7 +358,8 @@ class SQLiteBroker:
         try:
             connection.execute(f"PRAGMA busy_timeout = {HOLD_SECONDS * 1000:.0f}")
             connection.execute("BEGIN IMMEDIATE")
-            leases.leave(connection, self._process)
+            if self._process is not None:
+                leases.leave(connection, self._process)
             if self._bell is not None:
                 connection.execute("DELETE FROM bells WHERE name = ?", (self._bell.name,))
             connection.execute("COMMIT")

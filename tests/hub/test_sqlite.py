@@ -629,6 +629,30 @@ hub.close()
         viewer.close()
 
 
+def test_presence_of_workers_that_were_forked_without_a_word_to_python(url: str) -> None:
+    """As uWSGI does; the hub was made before and not used."""
+    code = """
+import ctypes, os, sys, time
+from streamkit.hub.hub import Hub
+hub = Hub(sys.argv[1])
+seen, sees = os.pipe()
+child = ctypes.PyDLL(None).fork()
+subscription = hub.subscribe("t")
+subscription.start(lambda: None)
+deadline = time.monotonic() + 20
+while hub.presence("t") != (1, 2) and time.monotonic() < deadline:
+    time.sleep(0.05)
+os.write(1, f"{hub.presence('t').everywhere}\\n".encode())
+if not child:
+    os.read(seen, 1)
+    os._exit(0)
+os.write(sees, b"x")
+os.waitpid(child, 0)
+"""
+    with python(code, url) as process:
+        assert process.communicate(timeout=60)[0] == "2\n2\n"
+
+
 def test_presence_that_was_forgotten_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a process that stood still, although its count does not change, and that of another topic does."""
     monkeypatch.setattr(hub_module, "PRESENCE_AGAIN_SECONDS", 0.3)
@@ -638,7 +662,7 @@ def test_presence_that_was_forgotten_comes_back(url: str, monkeypatch: pytest.Mo
         eventually(lambda: other.presence("t") == (0, 1))
         broker = hub.broker
         assert isinstance(broker, SQLiteBroker)
-        broker._write(lambda connection: sqlite_leases.leave(connection, broker._process))
+        broker._write(lambda connection: sqlite_leases.leave(connection, broker._process or ""))
         assert other.presence("t") == (0, 0)
         visitors = []
 
