@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from streamkit.errors import QuotaExceeded, StreamExpired, StreamkitError, SubscriberTooSlow
 from streamkit.flow.chunks import Chunks
+from streamkit.flow.compressed import CompressedFraming
 from streamkit.flow.file_chunks import FileSpan
 from streamkit.flow.framing import Framing
 from streamkit.flow.pushed_chunks import PushedChunks
@@ -277,6 +278,8 @@ class Outflow:
         outcome = self.stream.outcome
         if outcome in NOBODY_READS:
             return self._last_words(b"", None)
+        if reason is not None and isinstance(self.framing, CompressedFraming):
+            return self._last_words(b"", reason)  # no decoder reads on without the chunk that is not sent
         # What was produced is sent, except over a quota, and before the words: a compressor takes both in their order.
         queued = b"" if reason is not None or self.framing.resets else self._queued()
         words = self.framing.paused()

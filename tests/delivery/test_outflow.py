@@ -175,6 +175,17 @@ def test_a_compressed_stream_that_is_drained_can_be_read_to_its_last_word() -> N
     assert zlib.decompressobj(31).decompress(b"".join(sent)).endswith(b"...")
 
 
+def test_a_compressed_stream_over_its_quota_ends_behind_what_can_be_read() -> None:
+    """Words after a chunk that was compressed and not sent would be garbage, and end cleanly."""
+    framing: CompressedFraming[bytes] = CompressedFraming(Words(), "gzip")
+    long = b"".join(b"%d" % n for n in range(10_000))
+    outflow = outflow_of(ByHand("a", long, step=1), Limits(max_bytes=1000), framing=framing)
+    sent = pieces(outflow)
+    assert zlib.decompressobj(31).decompress(b"".join(sent)) == b"<a "
+    assert (outflow.over, outflow.stream.outcome) == (True, "expired")
+    assert isinstance(outflow.error, QuotaExceeded)
+
+
 def test_what_is_left_and_cannot_be_sent_does_not_keep_a_client_from_coming_back(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
