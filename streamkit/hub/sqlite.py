@@ -60,7 +60,8 @@ _FLOOR: Final = "SELECT min(position) - 1 FROM log"
 HOLD_SECONDS: Final = 0.5
 
 _inherited: Final[list[Connection]] = []
-"""Connections of a parent process that a signal handler forked in the midst of a call: nothing in the child closes them
+"""Connections of a parent process that could not be closed before: a signal handler forked in the midst of a call, or a
+server that tells Python of its forks only afterwards. Nothing in the child closes them
 (https://sqlite.org/howtocorrupt.html section 2.6)."""
 
 _brokers: Final[weakref.WeakSet[SQLiteBroker]] = weakref.WeakSet()
@@ -323,7 +324,7 @@ class SQLiteBroker:
     # -- life -------------------------------------------------------------------------------------------------------
 
     def after_fork(self) -> None:
-        """Begin anew; the parent's connections were closed before."""
+        """Begin anew; the parent's connections were closed before, if at all possible."""
         turns = (self._write_turn, self._read_turn)
         _inherited.extend(turn.connection for turn in turns if turn.connection is not None)
         if self._bell is not None:
