@@ -37,9 +37,8 @@ class Broadcast:
     """Every subscriber gets every event from its subscription on. It holds the last `KEPT_EVENTS` for those behind."""
 
     def __init__(self) -> None:
-        self._lock = (
-            threading.Lock()
-        )  # held for a few assignments, by whoever publishes, subscribes or is behind
+        # Held for a few assignments, by whoever publishes, subscribes or is behind.
+        self._lock = threading.Lock()
         self._subscribers: dict[Subscriber, None] = {}
         self._kept: deque[tuple[int, ServerSentEvent]] = deque(maxlen=KEPT_EVENTS)
         self.newest: tuple[int, ServerSentEvent] = (0, ServerSentEvent(""))

@@ -135,9 +135,8 @@ def ask(port: int, timeout: float = PAGE_SECONDS) -> float | None:
 
 def open_stream(port: int, number: int) -> socket.socket:
     """A tab: a connection that holds an event stream, whose head has arrived."""
-    host = (
-        f"127.0.0.{1 + number % 8}" if sys.platform == "linux" else "127.0.0.1"
-    )  # each has ports of its own
+    # Each address has ports of its own.
+    host = f"127.0.0.{1 + number % 8}" if sys.platform == "linux" else "127.0.0.1"
     connection = request(port, "/events", 10.0, host)
     head = connection.recv(4096)
     if not head.startswith(b"HTTP/1.1 200 "):

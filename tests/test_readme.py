@@ -107,10 +107,8 @@ def test_session(session: str, tmp_path: Path) -> None:
             for name, code in RECIPES.items():  # a client knows where its server is
                 (tmp_path / f"{name}.py").write_text(code.replace("8000", str(server.port)))
         steps = steps_of(session)
-        for turn in (
-            "the first",
-            "the second",
-        ):  # whoever types it again, with the logs on disk, sees the same
+        # Whoever types it again, with the logs on disk, sees the same.
+        for turn in ("the first", "the second"):
             outputs = shell(
                 [command for command, _ in steps], tmp_path, server.port if server is not None else None
             )
@@ -139,9 +137,8 @@ def test_sessions_typed_one_after_another_with_the_server_stopped_in_between(tmp
     for session in sessions:
         run = f"{gunicorn} --bind 127.0.0.1:{port} " + str(server_of(session)).removeprefix("gunicorn ")
         script += f"{run} >>log 2>&1 &\nuntil curl -o /dev/null 127.0.0.1:{port}/ 2>/dev/null; do sleep 0.02; done\n"
-        script += (
-            "\n".join(command for command, _ in steps_of(session)) + "\nkill %1; wait\n"
-        )  # by the next prompt it has gone
+        # By the next prompt it has gone.
+        script += "\n".join(command for command, _ in steps_of(session)) + "\nkill %1; wait\n"
     (output,) = shell([script], tmp_path, port)
     wanted = "".join(expected for session in sessions for _, expected in steps_of(session))
     assert re.fullmatch(pattern(wanted, measured=False), output), output

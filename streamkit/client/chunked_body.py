@@ -33,9 +33,7 @@ class ChunkedBody:
     def __init__(self) -> None:
         self.finished = False
         self._line = b""  # what came of a size line, or of the end of a chunk, that is not whole yet
-        self._rest = (
-            -1
-        )  # bytes of the current chunk and of its CRLF that are still to come; -1 between two chunks
+        self._rest = -1  # bytes of the current chunk and its CRLF that are still to come; -1 between two
         self._trailer = False  # the last chunk has been read
         self._fault: str | None = None
 

@@ -94,9 +94,7 @@ class HTTPExchange:
             tunnel_headers=None if proxy is None else proxy.headers,
         )
         target = request.target if secure or proxy is None else request.absolute_target
-        with suppress(
-            BrokenPipeError
-        ):  # it may have answered, and hung up, before it had heard all of the body
+        with suppress(BrokenPipeError):  # it may have answered, and hung up, before it had heard all
             self._connection.request(request.method, target, request.body, _headers(request, extra, proxy))
         self._response = self._connection.getresponse()
         return self._response

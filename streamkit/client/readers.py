@@ -115,9 +115,7 @@ def _record(line: bytes, number: int, loads: Callable[[bytes], Any]) -> Any:
         return loads(line)
     except RecursionError:
         raise DecodeError(f"line {number} is nested too deeply") from None
-    except (
-        ValueError
-    ) as error:  # JSONDecodeError and UnicodeDecodeError are, also those of orjson and msgspec
+    except ValueError as error:  # as all decoders' errors are, those of orjson and msgspec too
         raise DecodeError(f"line {number} is not JSON: {error}") from error
 
 

@@ -260,9 +260,7 @@ class StreamedResponse(_KeepsItsClass, BaseResponse):
         body, status, headers = self.get_wsgi_response(environ)
         try:
             start_response(status, headers)
-        except (
-            BaseException
-        ) as error:  # a server that refuses the headers does not close what it was not given
+        except BaseException as error:  # a server does not close what it was not given
             self._failed(error)
             close = getattr(body, "close", None)
             if close is not None:

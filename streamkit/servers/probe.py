@@ -132,9 +132,8 @@ def _events(
         if count is not None and n >= count:
             break
         n += 1
-        due = max(
-            due + interval, time.monotonic()
-        )  # late is late: no burst to catch up, it would look like buffering
+        # Late is late: a burst to catch up would look like buffering.
+        due = max(due + interval, time.monotonic())
         if cancelled.wait(due - time.monotonic()):
             return
     if broken:

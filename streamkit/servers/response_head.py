@@ -41,9 +41,8 @@ class ResponseHead:
 
     def encode(self, version: str, framing: list[tuple[str, str]]) -> bytes:
         """Status line, headers, `framing` headers and the empty line. Date and Server are added where absent."""
-        status = (
-            self.status if len(self.status) > 3 else self.status + " "
-        )  # RFC 9112 4: the space is not optional
+        # RFC 9112 section 4: the space is not optional.
+        status = self.status if len(self.status) > 3 else self.status + " "
         lines = [f"{version} {status}"]
         names = set()
         for name, value in self.headers:

@@ -11,9 +11,8 @@ from urllib.parse import unquote_to_bytes
 
 from streamkit.servers.request_head import RequestHead
 
-_READ_BYTES = (
-    65536  # 64 to 256 KiB reads were measured about as fast as sendfile; 64 bounds what a write may hold
-)
+_READ_BYTES = 65536
+"""64 to 256 KiB reads were measured about as fast as sendfile; 64 bounds what a write may hold."""
 
 
 class FileWrapper:

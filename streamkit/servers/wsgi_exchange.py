@@ -116,9 +116,7 @@ class WSGIExchange:
         finally:
             if not self._completed:
                 self.keep_alive = False
-            self._client_error = (
-                None  # its traceback refers to this frame: a cycle that would hold the iterable
-            )
+            self._client_error = None  # its traceback refers to this frame, which holds the iterable
 
     def was_replaced(self) -> bool:
         """Whether the application moved the connection away and put another socket under the descriptor.

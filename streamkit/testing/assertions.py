@@ -22,9 +22,8 @@ from streamkit.testing.in_process import Exchange, WSGIApplication, environ_for
 
 SECOND_CHUNK_SECONDS: Final = 0.5
 """A stream that is silent this long after its first byte has sent it before the last one was produced."""
-_SEARCH_OBJECTS: Final = (
-    10_000  # what a body holds is a handful; this ends the search where it holds the world
-)
+_SEARCH_OBJECTS: Final = 10_000
+"""What a body holds is a handful; this ends the search where it holds the world."""
 _LOOK_SECONDS: Final = 0.01
 _NOT_FOLLOWED: Final = (ModuleType, type, FrameType, Context, io.IOBase)
 

@@ -41,9 +41,7 @@ def fake_clock() -> FakeClock:
 def serve_app(request: pytest.FixtureRequest) -> Iterator[ServeApp]:
     """`serve_app(app, server="streamkit", threads=4)` starts a server, which is stopped after the test."""
     if "no_streams_left" in request.fixturenames:
-        request.getfixturevalue(
-            "no_streams_left"
-        )  # set up before this one, so it looks after this one has ended
+        request.getfixturevalue("no_streams_left")  # set up first, so that it looks after this one has ended
     with ExitStack() as stack:
 
         def start(

@@ -566,9 +566,8 @@ sys.stdin.read()
 """
     with Hub(url) as hub, contextmanager_all([python_with_input(code, url)]) as (process,):
         viewer = Viewer(hub.subscribe("t"))
-        viewer.until(
-            lambda: len(viewer.events) >= 3
-        )  # start, and two: all that writes at its beginning has written
+        # Start, and two: all that writes at its beginning has written.
+        viewer.until(lambda: len(viewer.events) >= 3)
         process.send_signal(signal.SIGSTOP)
         viewer.until(lambda: viewer.events[-1].event == "error")
         count = len(viewer.events)

@@ -397,9 +397,8 @@ def test_a_unix_socket(tmp_path: Path) -> None:
 
     with started(command, tmp_path) as server, socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(10)
-        eventually(
-            lambda: sock.connect_ex(str(path)) == 0
-        )  # gunicorn opens its addresses one after the other
+        # gunicorn opens its addresses one after the other.
+        eventually(lambda: sock.connect_ex(str(path)) == 0)
         sock.sendall(b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n")
         data = b""
         while b'"n":3}' not in data:
