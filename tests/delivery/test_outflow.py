@@ -230,6 +230,13 @@ def test_expired(pause: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (outflow.error is None) is bool(pause)
 
 
+def test_streams_of_one_duration_do_not_end_together() -> None:
+    """Else those who came together would all come back together, again and again."""
+    now = monotonic()
+    left = [outflow_of(ByHand(), Limits(max_duration=100)).expires_at - now for _ in range(50)]
+    assert 79 < min(left) < 90 < max(left) < 101
+
+
 def test_heartbeats_come_when_nothing_else_did(monkeypatch: pytest.MonkeyPatch) -> None:
     source = ByHand()
     outflow = outflow_of(source, Limits(heartbeat=15))

@@ -165,6 +165,24 @@ def test_what_is_captured_does_not_reach_the_client_until_it_is_ours(connected: 
         assert connection.recv(10) == b"answer"
 
 
+def test_a_connection_that_is_ours_sends_small_pieces_at_once_and_keeps_little_in_the_kernel() -> None:
+    """Also where the server has left both to the system's own defaults."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
+        client.connect(listening.getsockname())
+        server, _ = listening.accept()
+        with server:
+            attempt = Takeover(server.fileno())
+            attempt.capture()
+            server.sendall(CHUNKED + b"\r\n" + CHUNK)
+            attempt.verify(OPENING, None, None)
+            with attempt.finish() as connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                    unsent = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+                    assert unsent == takeover.UNSENT_BYTES
+            attempt.close()
+
+
 def test_what_is_not_ours_is_given_back_with_what_was_written(connected: Any) -> None:
     server, client = connected
     attempt = Takeover(server.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -345,6 +346,24 @@ def test_a_blocked_producer_keeps_nobody_waiting_and_closes_when_it_returns() ->
     assert not closed.is_set()
     blocked.set()
     assert closed.wait(10)
+
+
+@pytest.mark.parametrize("kind", [Pump, Batches])
+def test_a_producer_at_full_speed_waits_for_its_turn(
+    kind: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one computes: small requests meet one export at a time (see `turns`)."""
+    module = sys.modules[kind.__module__]
+    slept: list[float] = []
+    monkeypatch.setattr(module, "sleep", slept.append)
+    monkeypatch.setattr(module.turns, "reserve", lambda producer, used: time.monotonic() + 5)
+    words = ["w" * 1000] * 1000
+    chunks, _ = make(kind, words, flush_bytes=64 * 1024)
+    chunks.start()
+    assert len(everything(chunks)) == 1001 * 1000 + 1
+    assert len(slept) > 5  # after a chunk or a few, not after each item
+    assert len(slept) < 30
+    assert all(4 < seconds < 5.1 for seconds in slept if seconds > 0.1)
 
 
 def test_what_is_put_after_the_stop_is_not_kept() -> None:

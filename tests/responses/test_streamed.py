@@ -569,6 +569,15 @@ def test_the_byte_quota_aborts_rows_and_pauses_events() -> None:
     assert events.body.split(b"\n")[-2].startswith(b"retry: ")
 
 
+def test_who_is_told_to_come_back_comes_within_five_seconds_and_not_with_all_the_others() -> None:
+    waits = []
+    for _ in range(30):
+        body = Answer(EventSourceResponse(["x" * 100], max_bytes=50)).body
+        waits.append(int(body.rsplit(b"retry: ", 1)[1]))
+    assert 1000 <= min(waits) < 2500
+    assert 3500 < max(waits) <= 5000
+
+
 def test_the_duration_aborts_rows() -> None:
     def rows() -> Iterator[dict[str, int]]:
         yield {"a": 1}
