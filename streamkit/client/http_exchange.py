@@ -93,6 +93,8 @@ class HTTPExchange:
             through=None if proxy is None else (proxy.host, proxy.port),
             tunnel_headers=None if proxy is None else proxy.headers,
         )
+        # Not by `request`: only a server that has been reached, under TLS where that is asked for, may hang up below.
+        self._connection.connect()
         target = request.target if secure or proxy is None else request.absolute_target
         with suppress(BrokenPipeError):  # it may have answered, and hung up, before it had heard all
             self._connection.request(request.method, target, request.body, _headers(request, extra, proxy))

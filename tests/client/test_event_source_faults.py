@@ -6,6 +6,7 @@ import base64
 import gzip
 import socket
 import ssl
+import struct
 import threading
 import zlib
 from pathlib import Path
@@ -16,6 +17,7 @@ from streamkit import EventSource
 from streamkit.client import http_exchange
 from streamkit.client.event_source import Opened, Retry
 from streamkit.client.proxies import checked_proxy, proxy_for
+from streamkit.client.stoppable_connection import StoppableConnection
 from streamkit.errors import (
     CertificateRefused,
     ConnectionLost,
@@ -404,6 +406,38 @@ def test_a_proxy_that_refuses_a_tunnel(server: Server, monkeypatch: pytest.Monke
     with pytest.raises(ProxyFailed, match=r"407 Who are you.*tunnel to stream\.invalid:443") as caught:
         data_of("https://stream.invalid/")
     assert caught.value.status == 407
+
+
+def test_what_a_proxy_says_before_the_tunnel_is_no_answer_of_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connected, hung_up = threading.Event(), threading.Event()
+
+    def forge(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        assert connected.wait(20)
+        connection.sendall(OK + b"data: forged\n\n")
+        connection.shutdown(socket.SHUT_WR)
+        # Behind the end of the stream a reset is a broken pipe to who writes, and what came before can still be read.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        hung_up.set()
+
+    ask_for_tunnel = StoppableConnection._ask_for_tunnel
+
+    def ask_late(connection: StoppableConnection) -> None:
+        connected.set()
+        assert hung_up.wait(20)
+        ask_for_tunnel(connection)
+
+    monkeypatch.setattr(StoppableConnection, "_ask_for_tunnel", ask_late)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = threading.Thread(target=forge, args=(listener,))
+        proxy.start()
+        with pytest.raises(ConnectionLost) as caught:
+            data_of("https://stream.invalid/", proxy=f"127.0.0.1:{listener.getsockname()[1]}")
+        proxy.join(20)
+    assert isinstance(caught.value.__cause__, ConnectionError)
 
 
 # TLS.
