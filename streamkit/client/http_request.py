@@ -1,7 +1,7 @@
 """A request that can be sent again, and what becomes of it after a redirect (Fetch standard, HTTP-redirect fetch).
 
 The law: credentials belong to one origin (scheme, host and port). A redirect to another one takes `Authorization` and
-`Cookie` away for good, also if a later one leads back.
+`Cookie` away for good, also if a later one leads back, and with them the `Host` that a caller has named for the first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _NOT_IN_VALUES = re.compile(r"[^\t\x20-\x7e\x80-\xff]")  # section 5.5
 
-_OF_ONE_ORIGIN = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OF_ONE_ORIGIN = frozenset({"authorization", "cookie", "host", "proxy-authorization"})
 _OF_A_BODY = frozenset(
     {"content-encoding", "content-language", "content-location", "content-type", "content-length"}
 )
@@ -187,10 +187,11 @@ def checked_url(url: str) -> SplitResult:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{shown!a} is not a URL that can be read; {advice}")
     try:
-        _ = parts.port
+        if parts.port == 0:  # nothing can listen there
+            raise ValueError
     except ValueError:
         raise ValueError(
-            f"{shown!a} is not a URL that can be read: its port must be a number from 0 to 65535"
+            f"{shown!a} is not a URL that can be read: its port must be a number from 1 to 65535"
         ) from None
     try:
         parts.hostname.encode("idna")

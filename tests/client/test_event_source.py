@@ -252,15 +252,18 @@ def test_redirects_are_followed(server: Server, status: int, method: str) -> Non
     assert (body, sent.get("content-type")) == ((b"b", "text/plain") if method == "POST" else (b"", None))
 
 
-def test_secrets_stay_with_their_origin(server: Server) -> None:
+def test_secrets_and_a_host_header_stay_with_their_origin(server: Server) -> None:
     other = Server()
     try:
         url = server.start(moved(307, other.start(GONE)))
-        assert events_of(url, headers={"authorization": "a", "Cookie": "c", "X-Other": "o"}) == []
+        headers = {"authorization": "a", "Cookie": "c", "X-Other": "o", "Host": "first.example"}
+        assert events_of(url, headers=headers) == []
         sent = other.requests[0][1]
         assert "authorization" not in sent
         assert "cookie" not in sent
         assert sent["x-other"] == "o"
+        assert server.requests[0][1]["host"] == "first.example"
+        assert sent["host"] == f"127.0.0.1:{other.port}"
     finally:
         other.stop()
 
@@ -478,6 +481,7 @@ class MultipleItems(Mapping[str, str]):
         ({"url": None}, TypeError, "url must be str.* not NoneType"),
         ({"url": b"http://x"}, TypeError, "url must be str.* not bytes"),
         ({"url": "http://x:y/"}, ValueError, "'http://x:y/' is not a URL .* its port must be a number"),
+        ({"url": "http://x:0/"}, ValueError, "'http://x:0/' is not a URL .* a number from 1 to 65535"),
         ({"url": "http://u:secret@a[b/"}, ValueError, "'http://a\\[b/' is not a URL .* give http://host/path"),
         ({"url": "http://u:secret@x/\ud800"}, ValueError, r"'http://x/\\ud800' is not a URL .* a lone surrogate"),
         ({"method": "PO ST"}, ValueError, "method must be one word, such as 'GET'.* not 'PO ST'"),
