@@ -13,9 +13,13 @@ import ssl
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Final
 
 from streamkit.client.response_head import FinalResponse
 from streamkit.errors import ProxyFailed
+
+# A gateway's words for a server that is away (RFC 9110 sections 15.6.3 to 15.6.5).
+_NOT_REACHED: Final = frozenset({502, 503, 504})
 
 
 class Stopped(Exception):
@@ -100,7 +104,8 @@ class StoppableConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         """Connect to the first address that answers within `timeout` seconds. Raises what can go wrong on the way.
 
-        `OSError` for the network, `ProxyFailed` for a refused tunnel, `Stopped` where the signal was given.
+        `OSError` for the network, also where a proxy says that it cannot reach the server, `ProxyFailed` for a refused
+        tunnel, `Stopped` where the signal was given.
         """
         host, port = self._through or (self.host, self.port)
         self.sock = self._opened(host, port)
@@ -162,9 +167,11 @@ class StoppableConnection(http.client.HTTPConnection):
             answer.begin()
         finally:
             answer.close()
-        if not 200 <= answer.status < 300:  # "Any 2xx (Successful) response"
-            raise ProxyFailed(
-                f"the proxy answered {answer.status} {ascii(answer.reason)[1:-1]} when it was asked for a tunnel "
-                f"to {target}; check its address and its user and password, or name the host in no_proxy",
-                answer.status,
-            )
+        if 200 <= answer.status < 300:  # "Any 2xx (Successful) response"
+            return
+        status = f"{answer.status} {ascii(answer.reason)[1:-1]}"
+        told = f"the proxy answered {status} when it was asked for a tunnel to {target}"
+        if answer.status in _NOT_REACHED:
+            raise ConnectionError(told)
+        advice = "check its address and its user and password, or name the host in no_proxy"
+        raise ProxyFailed(f"{told}; {advice}", answer.status)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from streamkit import EventSource
-from streamkit.client import http_exchange
+from streamkit.client import event_source, http_exchange
 from streamkit.client.event_source import Opened, Retry
 from streamkit.client.proxies import checked_proxy, proxy_for
 from streamkit.client.stoppable_connection import StoppableConnection
@@ -406,6 +406,22 @@ def test_a_proxy_that_refuses_a_tunnel(server: Server, monkeypatch: pytest.Monke
     with pytest.raises(ProxyFailed, match=r"407 Who are you.*tunnel to stream\.invalid:443") as caught:
         data_of("https://stream.invalid/")
     assert caught.value.status == 407
+
+
+def test_a_proxy_that_cannot_reach_the_server_is_asked_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_source, "FIRST_RETRY", 1)
+    server.start(*[b"HTTP/1.1 %d Away\r\n\r\n" % status for status in (502, 503, 504)])
+    told: list[Retry] = []
+    with pytest.raises(ConnectionLost, match=r"504 Away.*tunnel to stream\.invalid:443"):
+        data_of(
+            "https://stream.invalid/",
+            proxy=f"127.0.0.1:{server.port}",
+            max_retries=2,
+            on_retry=told.append,
+        )
+    assert [retry.failures for retry in told] == [1, 2]
 
 
 def test_what_a_proxy_says_before_the_tunnel_is_no_answer_of_the_server(
