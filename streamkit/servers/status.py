@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 from streamkit.delivery.descriptors import SERVER_DESCRIPTORS
 from streamkit.delivery.event_loop import event_loop
 from streamkit.errors import StreamkitError
-from streamkit.flow.stream import streams
+from streamkit.flow.stream import Stream, streams
 from streamkit.flow.stream_threads import stream_threads
 from streamkit.servers.status_page import as_page
 
@@ -153,14 +153,7 @@ class StatusApp:
 
     def live_streams(self) -> dict[str, Any]:
         """What `/streams` shows, as JSON values: `about`, `pid`, `live`, `left_out`, and the records in `streams`."""
-        live = list(streams)
-        return {
-            "about": ABOUT,
-            "pid": os.getpid(),
-            "live": len(live),
-            "left_out": max(0, len(live) - self._listed),
-            "streams": [stream.as_dict() for stream in live[: self._listed]],
-        }
+        return self._listed_of(list(streams))
 
     def figures(self) -> dict[str, Any]:
         """All that there is to show, as JSON values; times in seconds.
@@ -168,11 +161,12 @@ class StatusApp:
         `uptime` counts from the fork, or where there was none from the import of this module. `draining`: whether the
         process is about to end and refuses new streams. What cannot be had is None.
         """
+        live, totals = streams.snapshot()  # of one moment, or a stream that ends in between would be in both
         return {
-            **self.live_streams(),
+            **self._listed_of(live),
             "uptime": round(time.monotonic() - _began, 3),
             "draining": streams.closing,
-            "totals": [total.as_dict() for total in streams.totals()],
+            "totals": [total.as_dict() for total in totals],
             "stream_threads": {
                 "alive": len(stream_threads),
                 "working": stream_threads.working,
@@ -189,6 +183,15 @@ class StatusApp:
                 for name, limiter in self._limiters.items()
             },
             "presence": {topic: self._presence(topic) for topic in self._topics},
+        }
+
+    def _listed_of(self, live: Sequence[Stream]) -> dict[str, Any]:
+        return {
+            "about": ABOUT,
+            "pid": os.getpid(),
+            "live": len(live),
+            "left_out": max(0, len(live) - self._listed),
+            "streams": [stream.as_dict() for stream in live[: self._listed]],
         }
 
     def _presence(self, topic: str) -> dict[str, int | None]:

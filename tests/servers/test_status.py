@@ -123,6 +123,26 @@ def test_what_has_ended_is_in_the_totals(opened: Any) -> None:
     assert failed() == before + 1
 
 
+def test_a_stream_that_ends_meanwhile_is_not_counted_twice(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = opened(kind="ends_meanwhile")
+    as_dict = Stream.as_dict
+
+    def end_and_tell(one: Stream) -> dict[str, object]:
+        told = as_dict(one)
+        if one is stream:
+            stream.end("completed")
+            streams._remove(stream)
+        return told
+
+    monkeypatch.setattr(Stream, "as_dict", end_and_tell)
+    shown = figures(StatusApp())
+    assert stream.id in [record["id"] for record in shown["streams"]]
+    assert "ends_meanwhile" not in [total["kind"] for total in shown["totals"]]
+    assert "ends_meanwhile" in [total["kind"] for total in figures(StatusApp())["totals"]]
+
+
 def test_limiters_and_presence_are_shown_by_name() -> None:
     limiter = Limiter(3, per_key=2)
     slot = limiter.acquire("user")
