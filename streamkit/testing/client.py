@@ -141,12 +141,15 @@ class Client:
         """The bytes of the body that come next, without the framing of HTTP; `b""` at its proper end.
 
         Raises TimeoutError where nothing comes, ConnectionError for a reset, and `http.client.IncompleteRead` for a
-        body that is cut off (one that is ended by closing the connection cannot tell).
+        body that is cut off (one that is ended by closing the connection cannot tell); RuntimeError after `leave` and
+        `reset`, when a body that was not complete never will be.
         """
         response = self._answer()
         if self.complete:
             return b""
-        if self._buffer_bytes and self._socket is not None:
+        if self._socket is None:
+            raise RuntimeError("this client has left; call resume(), or open(path) again")
+        if self._buffer_bytes:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer_bytes)
             self._buffer_bytes = 0
         limit = READ_BYTES if self._left_to_read is None else min(READ_BYTES, self._left_to_read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +123,20 @@ def test_a_client_that_leaves_is_noticed(app: Application, server: RunningServer
         client.leave()
         assert client.status == 200
     eventually(lambda: app.ended == ["events"])
+
+
+@pytest.mark.parametrize("go", [Client.leave, Client.reset])
+def test_who_has_left_reads_nothing_and_calls_it_no_end(
+    server: RunningServer, go: Callable[[Client], None]
+) -> None:
+    client = server.client().open("/events")
+    client.take(1)
+    go(client)
+    with pytest.raises(RuntimeError, match="this client has left"):
+        client.read()
+    assert not client.complete
+    assert len(client.resume().take(1)) == 1
+    client.leave()
 
 
 def test_a_client_that_breaks_off_is_noticed(app: Application, server: RunningServer) -> None:
