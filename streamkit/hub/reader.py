@@ -43,6 +43,9 @@ TICK_SECONDS: Final = 0.5
 BACK_OFF_SECONDS: Final = (0.05, 2.0)
 # Seconds that the viewer of a run waits for its first event, which follows the lease within milliseconds.
 START_SECONDS: Final = 1.0
+# Seconds after a loss within which the end of a run comes, if it comes: a producer learns at its next heartbeat, half a
+# second later at most, that its lease went with the log.
+END_SECONDS: Final = 1.0
 # Seconds that `stop` waits for the thread; it may be inside a broker that is not answering.
 STOP_SECONDS: Final = 1.0
 
@@ -68,6 +71,8 @@ class Reader:
         self._waiting: set[Subscription] = set()  # with a full buffer
         self._history = History(broker)
         self._next_tick = 0.0
+        self._adrift: set[Subscription] = set()  # viewers of runs whose end may be among what was lost
+        self._adrift_until = 0.0
 
     # -- any thread -------------------------------------------------------------------------------------------------
 
@@ -176,6 +181,8 @@ class Reader:
         if now >= self._next_tick:
             self._next_tick = now + TICK_SECONDS
             self._tick()
+            if self._adrift and now >= self._adrift_until:
+                self._end_adrift()
         timeout = 0.0 if self._catching_up else max(0.0, self._next_tick - now)
         try:
             records: Sequence[Record] = self._broker.follow(position, LIVE_RECORDS, timeout)
@@ -288,7 +295,11 @@ class Reader:
         self._position = floor
         self._history.forget()
         gap = Gap(None, oldest)
+        if not self._adrift:
+            self._adrift_until = monotonic() + END_SECONDS
         for subscription in self._audience.everyone():
+            if subscription.run is not None:
+                self._adrift.add(subscription)
             buffer = subscription.buffer
             try:
                 last = buffer[-1]
@@ -299,6 +310,19 @@ class Reader:
                 pass
             buffer.append(gap)
             subscription.nudge()
+
+    def _end_adrift(self) -> None:
+        """Let go the viewers whose run is over, and its end lost: it would never come."""
+        broker = self._broker
+        viewed = {subscription.run for subscription in self._adrift if subscription.run is not None}
+        lost = {run for run in viewed if is_over(broker, *run) and end_of(broker, run[1]) is None}
+        adrift, self._adrift = self._adrift, set()
+        for subscription in adrift:
+            if subscription.run in lost and not subscription.over:
+                subscription.ends_with_history = True
+                if subscription.place == "live":
+                    self._audience.discard(subscription)
+                    subscription.finish()
 
     # -- history ----------------------------------------------------------------------------------------------------
 

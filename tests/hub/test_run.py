@@ -259,8 +259,9 @@ def test_a_new_run_buries_a_dead_one(make: Make) -> None:
 def test_a_run_is_over_when_its_end_is_held_and_its_start_is_not(make: Make) -> None:
     hub = make(retain=10)
     answer = Answer("one two")
-    hub.run("t", answer.open, id="job")
+    viewer = Viewer(hub.run("t", answer.open, id="job").events())
     answer.step.release()
+    viewer.take(1)
     for number in range(50):
         hub.publish_many([("other", str(number))] * 50)
     assert hub.broker.locate(runs.start_id("job")) is None
@@ -274,6 +275,39 @@ def test_a_run_is_over_when_its_end_is_held_and_its_start_is_not(make: Make) -> 
     assert [(event.event, event.data) for event in events] == [(None, "two"), end("complete", "job")]
     assert answer.calls == 1
     assert hub.attach("t") is None
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_viewer_that_missed_the_end_of_its_run_ends(make: Make, behind: bool) -> None:
+    """It was trimmed before this process could read it; `behind`: the viewer itself stands still then, too."""
+    hub = make(retain=100)
+    answer = Answer("one")
+    run = hub.run("t", answer.open)
+    viewer = Viewer(run.events())
+    answer.step.release()
+    viewer.take(1)
+    held, go = threading.Event(), threading.Event()
+
+    def block(topic: str, event: object) -> bool:
+        held.set()
+        return go.wait(20)
+
+    blocker = Viewer(hub.subscribe("block", filter=block))
+    hub.publish("block", "x")
+    assert held.wait(20)
+    answer.step.release()
+    eventually(lambda: hub.attach("t") is None)
+    for _ in range(50):
+        hub.publish_many([("other", "x")] * 50)
+    if behind:
+        hub.publish_many([("t", "x" * 100_000)] * 5)
+    go.set()
+    eventually(lambda: viewer.subscription.place == ("waiting" if behind else "gone"))
+    events = viewer.end()[1:]
+    assert isinstance(events[0], Gap)
+    assert not any(event.event == "complete" for event in events)
+    assert viewer.subscription.error is None
+    blocker.close()
 
 
 def test_a_run_whose_process_died_before_its_start_is_over(make: Make) -> None:
