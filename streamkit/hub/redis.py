@@ -68,7 +68,7 @@ class RedisBroker:
     def _reset(self) -> None:
         self._calls = RedisCalls(self._redis, self._address, self._timeout)
         self._reader = RedisReader(self._calls, self._address.stream)
-        self._newest = 0  # the number of some entry that was appended; which thread's does not matter
+        self._newest = "0-0"  # the id of some entry that was appended; which thread's does not matter
         self._declared_to: str | None = None  # the epoch of the log that knows what is retained here
         # Whose presence is whose; made when it is needed, because not every server tells Python that it forks (uWSGI).
         self._process: str | None = None
@@ -96,7 +96,7 @@ class RedisBroker:
         if isinstance(reply, list):
             raise self._refusal(reply)
         epoch, base, first, ms = reply.split()
-        log, self._newest = Log(epoch.decode(), int(base)), int(first)
+        log, self._newest = Log(epoch.decode(), int(base)), f"{int(first)}-{int(ms)}"
         if declared or log.epoch != self._declared_to:
             self._declared_to = log.epoch if declared else None
         return [entry.id or log.id(number, int(ms)) for number, entry in enumerate(entries, int(first))]

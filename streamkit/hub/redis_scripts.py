@@ -89,7 +89,10 @@ if not epoch then
   last = base
 elseif attempt ~= '0' then
   -- The first attempt may have been done although its answer was lost: then its token is in an entry since then.
-  local since, upper, looked, number, at = math.max(base, tonumber(ARGV[3])), '+', 0, nil, nil
+  local since, upper, looked, number, at = tonumber(string.match(ARGV[3], '^%d+')), '+', 0, nil, nil
+  local older = redis.call('XRANGE', stream, string.format('%.0f', since), string.format('%.0f', since))[1]
+  -- A log that came back without its end gives numbers again, so that what is older is not known by its number.
+  if since < base or since > last or (older and older[1] ~= ARGV[3]) then since = base end
   repeat
     local page = redis.call('XREVRANGE', stream, upper, '-', 'COUNT', 20)
     for _, entry in ipairs(page) do

@@ -429,6 +429,32 @@ def test_a_lost_answer_that_nobody_can_find_any_more_doubles_nothing(
         between.close()
 
 
+def test_a_lost_answer_doubles_nothing_in_a_log_that_lost_its_end(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    """As after a failover to a replica that was behind: the numbers of what it lacks are given again."""
+    between = Between(server)
+    try:
+        with broker_on(server.url(port=between.port)) as broker:
+            broker.append([entry("held")])
+            server.stop()
+            shutil.copytree(server.folder, tmp_path / "behind")
+            server.start()
+            for number in range(5):
+                broker.append([entry(f"lost {number}")])
+            server.stop()
+            server.erase()
+            shutil.copytree(tmp_path / "behind", server.folder, dirs_exist_ok=True)
+            server.start()
+            broker.head()  # so it is connected again
+            between.losing = 1
+            broker.append([entry("again")])
+            assert between.losing == 0
+            assert [record.data for record in all_after(broker, 0)] == ["held", "again"]
+    finally:
+        between.close()
+
+
 def test_tls(server: RedisServer, tmp_path: Path) -> None:
     program("openssl")
     certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
