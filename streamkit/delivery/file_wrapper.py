@@ -3,14 +3,17 @@
 Only on servers whose wrapper is known to be right: gunicorn (22 to 27 by their source, `Response.sendfile`) and
 streamkit's own send from the position of the descriptor as many bytes as Content-Length says, waitress reads in the
 same way. uWSGI sends the whole file whatever the position is; Werkzeug's server and cheroot have no wrapper. The server
-reads or calls `sendfile`, then closes; whether it sent everything is seen from the position that it left. What a
-middleware drops without `close()` is closed by the thread that does that for bodies.
+reads or calls `sendfile`, then closes; whether it sent everything is seen from the position that it left. A stream that
+is told to stop meanwhile has its connection ended under the server, short of its Content-Length. What a middleware
+drops without `close()` is closed by the thread that does that for bodies.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from time import monotonic
 from typing import Any
@@ -34,7 +37,8 @@ def file_wrapper(environ: Mapping[str, Any]) -> Wrapper | None:
 
 
 class SentFile:
-    """The file-like object that a server's wrapper gets: the bytes from `start` to `stop`. Used by one thread.
+    """The file-like object that a server's wrapper gets: the bytes from `start` to `stop`. Used by one thread, but for
+    `interrupt`.
 
     descriptor: of a regular file, lent until `close`. release: closes it.
     """
@@ -59,9 +63,14 @@ class SentFile:
         self._dropped = False  # nobody called `close`: the connection may be at another request by now
         self._reached = self._file.seek(start)
         self._closed = False
+        self._lock = (
+            threading.Lock()
+        )  # held while `_closed` is set, or the connection is shut down before that
         self.fileno = self._file.fileno
         self.tell = self._file.tell
         connection.limit_file()
+        itself = weakref.ref(self)  # the stream, which lives in the registry, must not keep what was dropped
+        stream.call_on_cancel(lambda: _interrupt(itself()))
 
     def wrapped(self, wrapper: Wrapper) -> Iterable[bytes]:
         """What a WSGI application returns to have it sent."""
@@ -87,11 +96,18 @@ class SentFile:
             self._reached = max(self._reached, position)
         return position
 
+    def interrupt(self) -> None:
+        """The stream is told to stop: end the connection, so that the server's `sendfile` fails. Any thread."""
+        with self._lock:
+            if not (self._closed or self._dropped):  # else the connection may be at another request by now
+                self._connection.hang_up()
+
     def close(self) -> None:
         """Called by the server at the end. Raises OSError when the file became shorter: that must not look complete."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         reached, shrunk = self._reached, False
         if not self._file.closed:  # by the garbage collector, which knows no order
             reached = min(max(reached, self._file.tell()), self._stop)
@@ -127,3 +143,8 @@ class SentFile:
         if not getattr(self, "_closed", True):
             self._dropped = True
             abandoned.put(self)
+
+
+def _interrupt(file: SentFile | None) -> None:
+    if file is not None:
+        file.interrupt()

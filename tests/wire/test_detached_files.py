@@ -21,11 +21,13 @@ LENDING = [name for name in SERVERS if name != "waitress"]
 
 
 def app(environ: dict[str, Any], start_response: Any) -> Any:
-    """`/detached?path`, `/limited?path`, `/rows` and `/end` beside what the application of streams has."""
+    """`/detached?path`, `/limited?path`, `/sent?path`, `/rows`, `/end`, and what the application of streams has."""
     if environ["PATH_INFO"] in ("/detached", "/limited"):
         rate = 1_000_000 if environ["PATH_INFO"] == "/limited" else None
         answer = FileResponse(environ["QUERY_STRING"], delivery="detached", max_rate=rate, on_close=ended)
         return answer(environ, start_response)
+    if environ["PATH_INFO"] == "/sent":
+        return FileResponse(environ["QUERY_STRING"], on_close=ended)(environ, start_response)
     if environ["PATH_INFO"] == "/end":
         streams.drain()
     if environ["PATH_INFO"] == "/rows":
@@ -107,6 +109,22 @@ def test_a_download_that_is_under_way_when_streams_are_drained(
             ended_by = error
     assert isinstance(ended_by, ConnectionResetError)
     assert len(data) < 8_000_000
+
+
+def test_a_download_that_the_server_sends_itself_when_streams_are_drained(
+    server: LiveServer, path: Path
+) -> None:
+    if server.name not in ("fallback", "gunicorn-gthread"):  # type: ignore[attr-defined]
+        pytest.skip("sends nothing by itself, or nothing else meanwhile")
+    before = server.state()["outcomes"].count("file:drained")
+    with server.connect(f"/sent?{path}") as sock:
+        data = sock.recv(1000)
+        server.get("/end")
+        eventually(lambda: server.state()["outcomes"].count("file:drained") == before + 1, seconds=5)
+        while more := sock.recv(1 << 20):
+            data += more
+    assert len(data) < 8_000_000
+    assert "Traceback" not in server.log()
 
 
 def test_a_file_that_shrinks_never_looks_complete(server: LiveServer, path: Path) -> None:
