@@ -11,7 +11,8 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 
@@ -19,11 +20,13 @@ from streamkit import EventSourceResponse
 from streamkit.servers.http_server import StreamingHandlerMixin
 from tests.servers.raw_client import (
     WAIT_SECONDS,
+    connected,
     get,
     nothing_left_behind,
     read_all,
     read_answer,
     read_until,
+    running,
 )
 from tests.services import program
 
@@ -104,6 +107,54 @@ def test_http_1_1_on_both_sides_is_chunked_and_kept(server_class: type[HTTPServe
         assert sock.recv(1) == b""
         assert seen[0] == ("GET", 200, 6)
         assert seen[4] == ("HEAD", 200, 0)
+
+
+def test_every_chunk_is_one_write() -> None:
+    """The head travels with the first. A packet socket keeps writes apart, whatever their size."""
+    blocks = [b"first", b"y" * 40_000, b"last"]
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", list(PLAIN))
+        return iter(blocks)
+
+    class OneRequest(Handler):
+        protocol_version = "HTTP/1.1"
+        requests: ClassVar[list[tuple[str, Any, Any]]] = []
+
+        def do_GET(self) -> None:
+            self.stream(app)
+
+    server, client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server, client:
+        client.sendall(get(headers="Connection: close\r\n"))
+        OneRequest(server, ("", 0), SimpleNamespace(server_address=("", 0)))  # type: ignore[arg-type]
+        packets = [client.recv(1 << 20) for _ in range(4)]
+    head, _, first = packets[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    chunks = [b"%x\r\n%b\r\n" % (len(block), block) for block in blocks]
+    assert [first, *packets[1:]] == [*chunks, b"0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("mixin", [True, False])
+def test_the_socket_does_not_hold_small_writes_back(mixin: bool) -> None:
+    """TCP_NODELAY: else the second small chunk waits for the client's system to acknowledge the first."""
+
+    def asked(environ: dict[str, Any], start_response: Any) -> Any:
+        delays = environ["streamkit.socket"].getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        start_response("200 OK", list(PLAIN))
+        return iter([b"held back" if delays else b"at once"])
+
+    class Asking(Handler):
+        def do_GET(self) -> None:
+            self.stream(asked)
+
+    with contextlib.ExitStack() as stack:
+        if mixin:
+            sock, _ = stack.enter_context(handler_server("HTTP/1.1", handler=Asking))
+        else:
+            sock = stack.enter_context(connected(stack.enter_context(running(asked))))
+        sock.sendall(get(headers="Connection: close\r\n"))
+        assert read_answer(sock)[2] == b"at once"
 
 
 @pytest.mark.parametrize(

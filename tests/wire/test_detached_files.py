@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamkit import CSVResponse, FileResponse, streams
+from streamkit.flow.stream_threads import stream_threads
 from tests.apps.streams_app import app as streams_app
 from tests.apps.streams_app import ended
 from tests.conftest import eventually
@@ -30,6 +31,9 @@ def app(environ: dict[str, Any], start_response: Any) -> Any:
         return FileResponse(environ["QUERY_STRING"], on_close=ended)(environ, start_response)
     if environ["PATH_INFO"] == "/end":
         streams.drain()
+    if environ["PATH_INFO"] == "/working":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"%d" % stream_threads.working]
     if environ["PATH_INFO"] == "/rows":
         rows = ([number, "x" * 50] for number in range(50_000))
         return CSVResponse(rows, delivery="detached")(environ, start_response)
@@ -84,6 +88,7 @@ def test_slow_downloads_hold_no_thread(server: LiveServer, path: Path) -> None:
         assert sock.recv(1000)
     live = server.state()["live"]
     assert [stream["delivery"] for stream in live] == ["detached"] * 8
+    assert server.get("/working")[1] == b"0"  # nor one of streamkit's own
     for sock in slow:
         sock.close()
     eventually(lambda: server.state()["live"] == [])
