@@ -77,6 +77,7 @@ class Connection:
         self._lock = threading.Lock()
         self._idle = True
         self._served = 0
+        self._answered = False  # to the last: what is left is to close
         self._closed = False
 
     # Other threads
@@ -95,7 +96,7 @@ class Connection:
         with self._lock:
             if not self._closed:
                 _shut_down(self._socket, socket.SHUT_RDWR)
-            return not self._closed and not self._idle
+            return not self._answered and not self._idle
 
     # BodySource
 
@@ -253,6 +254,8 @@ class Connection:
 
         So half-close and read on for a moment (RFC 9112 section 9.6).
         """
+        with self._lock:
+            self._answered = True
         if not must_reset and (must_linger or self._has_unread()):
             _shut_down(self._socket, socket.SHUT_WR)
             self._read_timeout = None

@@ -138,6 +138,14 @@ def test_after_the_grace_sockets_are_shut_down_and_bodies_closed() -> None:
         assert server.connections_cut == 1
 
 
+def test_a_connection_that_only_waits_to_be_closed_is_no_request_that_was_cut() -> None:
+    with running(Gate()) as server, connected(server) as sock:
+        sock.sendall(get("/quick", headers="Connection: close\r\n") + b"more")
+        assert b"quick" in read_all(sock)  # and now the server reads on, so that no reset overtakes that
+        server.shutdown()
+        assert server.connections_cut == 0
+
+
 def test_a_request_may_stop_the_server() -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         server.shutdown()
