@@ -124,7 +124,8 @@ def look(
             return seen
         except (http.client.HTTPException, OSError) as error:
             seen.end, seen.end_at = "broken", time.monotonic() - start
-            seen.trouble = str(error) or type(error).__name__
+            # A status line that is none comes with its line end.
+            seen.trouble = str(error).strip() or type(error).__name__
             return seen
         with response:
             seen.headers_at = time.monotonic() - start

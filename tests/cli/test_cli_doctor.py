@@ -307,6 +307,21 @@ def test_a_server_that_hangs_up(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no answer of HTTP came" in capsys.readouterr().out
 
 
+def test_a_server_that_speaks_no_http_is_quoted_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"+OK redis\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["doctor", f"127.0.0.1:{listener.getsockname()[1]}", "--for", "0.5s"]) == 1
+        thread.join()
+    assert "no answer of HTTP came (+OK redis)\n" in capsys.readouterr().out
+
+
 def test_a_body_that_is_not_compressed_as_it_says_has_no_timing_and_no_usual_cause() -> None:
     seen = Look(
         "", status=200, headers=[*STREAM, ("Content-Encoding", "gzip")], end="unreadable", trouble="bad"
