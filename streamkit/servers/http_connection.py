@@ -18,13 +18,9 @@ from typing import Any, Protocol
 from streamkit.delivery.connection import reset_connection
 from streamkit.servers.request_body import RequestBody
 from streamkit.servers.request_head import HeadParser, RequestHead, RequestRefused
+from streamkit.servers.response_head import plain_answer
 from streamkit.servers.wsgi_environ import make_environ
-from streamkit.servers.wsgi_exchange import (
-    WSGIApplication,
-    WSGIExchange,
-    log_path,
-    plain_answer,
-)
+from streamkit.servers.wsgi_exchange import WSGIApplication, WSGIExchange
 
 logger = logging.getLogger("streamkit.server")
 access_logger = logging.getLogger("streamkit.server.access")
@@ -159,7 +155,7 @@ class Connection:
                     exchange.run(self._owner.application)
                 finally:
                     must_reset = exchange.must_reset
-                    self._log(head.method, log_path(head), exchange.status, exchange.body_bytes, began)
+                    self._log(head.method, head.log_path, exchange.status, exchange.body_bytes, began)
                 if exchange.was_replaced():
                     body.detach_source()
                     return

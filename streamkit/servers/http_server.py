@@ -5,7 +5,7 @@ application on the wire at once, quiet about clients that leave, and a stop that
 speaks plain HTTP; TLS belongs to a proxy in front.
 
 Who owns what: the accept loop owns the listening socket and closes it; a connection's thread owns its socket (see
-`connection.py`). A stop goes in this order: no new connections; idle ones closed; `on_shutdown`; `grace` seconds
+`http_connection.py`). A stop goes in this order: no new connections; idle ones closed; `on_shutdown`; `grace` seconds
 for the requests that run; then their sockets are shut down, which ends them as if the client had left.
 """
 
@@ -25,12 +25,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from streamkit.flow.stream import streams
-from streamkit.servers.handler_mixin import StreamingHandlerMixin
 from streamkit.servers.http_connection import Connection, Timeouts
 from streamkit.servers.routes import Route, routes_app
-from streamkit.servers.wsgi_exchange import WSGIApplication, WSGIExchange
-
-__all__ = ["StreamServer", "StreamingHandlerMixin", "WSGIExchange", "serve"]
+from streamkit.servers.wsgi_exchange import WSGIApplication
 
 logger = logging.getLogger("streamkit.server")
 

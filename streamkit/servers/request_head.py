@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 MAX_REQUEST_LINE = 8192
 """Bytes of the request line: RFC 9112 section 3 asks for at least 8000. More is answered 414."""
@@ -63,6 +64,11 @@ class RequestHead:
     def chunked(self) -> bool:
         """Whether the body comes in the chunked coding."""
         return self.length is None
+
+    @property
+    def log_path(self) -> str:
+        """The path for a log line: no query (it may hold tokens), nothing that could end or quote it."""
+        return quote(self.path.encode("latin-1"), safe="/%:@!$&()*+,;=~.-_") or "*"
 
 
 def make_head(

@@ -96,3 +96,10 @@ def check_head(status: object, headers: object) -> ResponseHead:
         raise ValueError(f"Content-Length is {', '.join(lengths)!r}; it must be one decimal number")
     length = int(lengths[0]) if lengths else None
     return ResponseHead(status, tuple(headers), length, is_event_stream)
+
+
+def plain_answer(status: str) -> tuple[ResponseHead, bytes]:
+    """The head and body of a text answer that says no more than its status."""
+    data = status.encode("ascii") + b"\n"
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(data)))]
+    return check_head(status, headers), data

@@ -22,14 +22,13 @@ import sys
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
-from urllib.parse import quote
 
 from streamkit.delivery.connection import SocketConnection
 from streamkit.errors import ClientDisconnected, DecodeError
 from streamkit.formats.chunked import LAST_CHUNK
 from streamkit.servers.request_body import RequestBody
 from streamkit.servers.request_head import RequestHead
-from streamkit.servers.response_head import ResponseHead, check_head
+from streamkit.servers.response_head import ResponseHead, check_head, plain_answer
 from streamkit.servers.wsgi_environ import FileWrapper
 
 logger = logging.getLogger("streamkit.server")
@@ -335,19 +334,7 @@ class WSGIExchange:
 
     def request_line(self) -> str:
         """Method and path without query, safe for a log: nothing in it is as the client sent it but plain ASCII."""
-        return f"{self._request.method} {log_path(self._request)}"
-
-
-def plain_answer(status: str) -> tuple[ResponseHead, bytes]:
-    """The head and body of a text answer that says no more than its status."""
-    data = status.encode("ascii") + b"\n"
-    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(data)))]
-    return check_head(status, headers), data
-
-
-def log_path(head: RequestHead) -> str:
-    """The path of a request for a log line: no query (it may hold tokens), nothing that could end or quote it."""
-    return quote(head.path.encode("latin-1"), safe="/%:@!$&()*+,;=~.-_") or "*"
+        return f"{self._request.method} {self._request.log_path}"
 
 
 def _refusal_of(error: Exception | None) -> str:

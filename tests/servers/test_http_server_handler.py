@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import pytest
 
 from streamkit import EventSourceResponse
-from streamkit.servers.http_server import StreamingHandlerMixin
+from streamkit.servers.handler_mixin import StreamingHandlerMixin
 from tests.servers.raw_client import (
     WAIT_SECONDS,
     connected,
