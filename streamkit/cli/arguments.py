@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -127,12 +127,6 @@ def header_fields(given: Iterable[tuple[str, str]]) -> dict[str, str]:
         joint = "; " if name.lower() == "cookie" else ", "
         fields[name] = f"{fields[name]}{joint}{value}" if name in fields else value
     return fields
-
-
-def in_place_of(own: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The fields of `own` that `given` does not name, in any case, and all of `given`."""
-    names = {name.lower() for name in given}
-    return {**{name: value for name, value in own.items() if name.lower() not in names}, **given}
 
 
 def method(text: str) -> str:

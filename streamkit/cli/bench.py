@@ -16,7 +16,6 @@ from streamkit.cli.arguments import (
     duration,
     header_fields,
     http_url,
-    in_place_of,
     is_loopback,
     without_secrets,
 )
@@ -205,7 +204,7 @@ def _reasons(reasons: dict[str, int]) -> str:
 
 def _target(arguments: argparse.Namespace) -> tuple[int, object, bytes]:
     """The address to connect to, after the check that it may be, and the request. Raises both errors."""
-    from streamkit.client.http_request import new_request
+    from streamkit.client.http_request import in_place_of, new_request
 
     try:
         request = new_request(arguments.url, headers=header_fields(arguments.header))

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from streamkit.cli.arguments import in_place_of, without_secrets
+from streamkit.cli.arguments import without_secrets
 from streamkit.cli.failures import CommandFailed, UsageError
-from streamkit.client.http_request import new_request
+from streamkit.client.http_request import in_place_of, new_request
 from streamkit.client.response_head import FinalResponse
 from streamkit.errors import DecodeError
 from streamkit.formats.event_stream import ServerSentEvent

@@ -12,7 +12,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final
 
-from streamkit.client.http_request import REDIRECTS, HTTPRequest
+from streamkit.client.http_request import REDIRECTS, HTTPRequest, in_place_of
 from streamkit.client.proxies import Proxy, proxy_for
 from streamkit.client.response_body import ResponseBody
 from streamkit.client.stoppable_connection import StoppableConnection, StopSignal
@@ -130,11 +130,5 @@ def _headers(
     request: HTTPRequest, extra: Mapping[str, str | bytes], proxy: Proxy | None
 ) -> dict[str, str | bytes]:
     """The header fields of one request: each name once, and the caller's own last."""
-    headers: dict[str, str | bytes] = dict(extra)
-    if proxy is not None and request.url.scheme == "http":
-        headers |= proxy.headers
-    for name, value in request.headers.items():
-        for given in [given for given in headers if given.lower() == name.lower()]:
-            del headers[given]
-        headers[name] = value
-    return headers
+    to_proxy = proxy.headers if proxy is not None and request.url.scheme == "http" else {}
+    return in_place_of({**extra, **to_proxy}, request.headers)

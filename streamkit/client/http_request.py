@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from streamkit.client.basic_auth import basic_authorization
@@ -25,6 +26,8 @@ _OF_A_BODY = frozenset(
     {"content-encoding", "content-language", "content-location", "content-type", "content-length"}
 )
 _URL_CHARACTERS = "/?%:@!$&'()*+,;=~-._[]"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,12 @@ def named_once(headers: Mapping[str, str] | None) -> dict[str, str]:
             )
         found[name] = value
     return found
+
+
+def in_place_of(own: Mapping[str, T], given: Mapping[str, T]) -> dict[str, T]:
+    """Return the fields of `own` that `given` does not name, in any case, and behind them all of `given`."""
+    names = {name.lower() for name in given}
+    return {**{name: value for name, value in own.items() if name.lower() not in names}, **given}
 
 
 def checked_url(url: str) -> SplitResult:

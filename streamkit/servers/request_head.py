@@ -47,7 +47,8 @@ class RequestHead:
     target: as it was sent, decoded as Latin-1. path, query: its parts, still percent-encoded; path is "" for `*`.
     version: (1, 0) or (1, 1). headers: in order, names as sent, values decoded as Latin-1 and stripped.
     length: bytes of the body by Content-Length, None where it is chunked; 0 where there is no body.
-    keep_alive: whether the client would use the connection again.
+    keep_alive: whether the client would use the connection again. expects_continue: whether it waits for a 100 before
+    it sends the body.
     """
 
     method: str
@@ -59,11 +60,6 @@ class RequestHead:
     length: int | None
     keep_alive: bool
     expects_continue: bool
-
-    @property
-    def chunked(self) -> bool:
-        """Whether the body comes in the chunked coding."""
-        return self.length is None
 
     @property
     def log_path(self) -> str:
