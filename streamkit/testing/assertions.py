@@ -18,7 +18,7 @@ from types import FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any, Final
 
 from streamkit.flow.stream import streams
-from streamkit.testing.in_process import Exchange, WSGIApplication, environ_for
+from streamkit.testing.in_process import Exchange, WSGIApplication, check_timeout, environ_for
 
 SECOND_CHUNK_SECONDS: Final = 0.5
 """A stream that is silent this long after its first byte has sent it before the last one was produced."""
@@ -54,8 +54,7 @@ def assert_streams(
     app: any WSGI application, middlewares included. headers, method, body: of the request. What the application raises
     comes through.
     """
-    if not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout is {timeout!r}; give a number of seconds above 0")
+    check_timeout(timeout)
     request = {"Accept": "*/*", "Accept-Encoding": "gzip, deflate, br, zstd", **(headers or {})}
     before = set(streams)
     exchange = Exchange(app, environ_for(path, method=method, headers=request, body=body))

@@ -65,6 +65,13 @@ def environ_for(
     return environ
 
 
+def check_timeout(timeout: object) -> None:
+    """Raise ValueError unless a thread can be waited for so long."""
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not (is_number and 0 < timeout <= threading.TIMEOUT_MAX):  # type: ignore[operator]
+        raise ValueError(f"timeout is {timeout!r}; give a number of seconds above 0")
+
+
 def _as_sent(text: str) -> str:
     """UTF-8, byte by byte as a str (PEP 3333, "Unicode Issues"): what a server makes of the bytes of a client."""
     return text.encode().decode("latin-1")

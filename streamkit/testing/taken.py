@@ -7,13 +7,12 @@ functions return, so what a producer does in its `finally` can be asserted on th
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.formats.event_stream_decoder import EventStreamDecoder
-from streamkit.testing.in_process import LEAVE_SECONDS, Exchange, WSGIApplication, environ_for
+from streamkit.testing.in_process import LEAVE_SECONDS, Exchange, WSGIApplication, check_timeout, environ_for
 
 T = TypeVar("T")
 
@@ -137,16 +136,15 @@ def _take(
     timeout: float,
 ) -> Taken[T]:
     """Make the request, and feed what comes until there are `n` items."""
-    if n is not None and n < 1:
+    if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):
         raise ValueError(f"n is {n!r}; give how many {what} to take, 1 or more, or None for all of them")
+    check_timeout(timeout)
     exchange = Exchange(app, environ_for(path, method=method, headers=headers, body=body))
 
     def enough(chunk: bytes) -> bool:
         feed(chunk, exchange)
         return n is not None and len(items) >= n
 
-    if not 0 < timeout <= threading.TIMEOUT_MAX:
-        raise ValueError(f"timeout is {timeout!r}; give a number of seconds above 0")
     exchange.start(enough)
     in_time = exchange.wait_closed(timeout)
     exchange.leave()

@@ -180,7 +180,10 @@ def test_an_endless_stream_without_events_does_not_fill_the_memory(monkeypatch: 
 
 @pytest.mark.parametrize(
     "options",
-    [{"path": "events"}, {"n": 0}, {"n": -1}, {"timeout": 0}, {"timeout": -1}, {"timeout": float("inf")}],
+    [
+        *({"path": "events"}, {"n": 0}, {"n": -1}, {"n": "2"}, {"n": 1.5}, {"n": True}),
+        *({"timeout": 0}, {"timeout": -1}, {"timeout": float("inf")}, {"timeout": None}, {"timeout": "5"}),
+    ],
 )
 def test_parameters_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"give|begins with"):
