@@ -35,10 +35,13 @@ class Client:
     ```
 
     timeout: seconds for the connection, for the head and for each read; then TimeoutError. After `open`, `.status` and
-    `.headers` are those of the answer. Raises ValueError for a `url` that is not plain http.
+    `.headers` are those of the answer. Raises ValueError for a `url` that is not plain http, and TypeError for one that
+    is no `str`.
     """
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+        if not isinstance(url, str):
+            raise TypeError(f"url is {url!r}; give http://host:port, such as the url of a RunningServer")
         parts = urlsplit(url)
         if parts.scheme != "http" or parts.hostname is None:
             raise ValueError(f"url is {url!r}; give http://host:port of a running server")

@@ -277,6 +277,8 @@ def test_a_client_used_in_the_wrong_order() -> None:
     for url in ("https://127.0.0.1", "127.0.0.1:80", ""):
         with pytest.raises(ValueError, match="give http://host:port"):
             Client(url)
+    with pytest.raises(TypeError, match="such as the url of a RunningServer"):
+        Client(RunningServer("streamkit", 80))  # type: ignore[arg-type]
 
 
 def test_a_client_skips_interim_answers() -> None:
