@@ -7,6 +7,7 @@ shuts it down; the owner's call then returns or fails, and the owner asks `is_se
 from __future__ import annotations
 
 import http.client
+import os
 import selectors
 import socket
 import ssl
@@ -30,7 +31,8 @@ class StopSignal:
     """A flag that also wakes whoever waits on the network.
 
     The descriptor of the socket is duplicated, since `shutdown` works on the connection itself: whatever becomes of the
-    socket object (TLS wraps it, `http.client` closes it early), and without touching the owner's descriptor.
+    socket object (TLS wraps it, `http.client` closes it early), and without touching the owner's descriptor. In a
+    forked child the connection is left alone: it is the parent's.
     """
 
     def __init__(self) -> None:
@@ -39,6 +41,7 @@ class StopSignal:
         self._flag = threading.Event()
         self._lock = threading.RLock()  # `close` may be called by a signal handler in between
         self._socket: socket.socket | None = None
+        self._process = 0  # that has opened it
 
     def is_set(self) -> bool:
         """Tell whether `set` was called."""
@@ -53,7 +56,7 @@ class StopSignal:
         self.given = True
         self._flag.set()
         with self._lock:
-            if self._socket is not None:
+            if self._socket is not None and self._process == os.getpid():
                 with suppress(OSError):  # the server may have been faster
                     self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -64,6 +67,7 @@ class StopSignal:
             if self._flag.is_set():
                 raise Stopped
             self._socket = opened.dup()
+            self._process = os.getpid()
 
     def forget(self) -> None:
         """Stop watching: the connection has ended."""

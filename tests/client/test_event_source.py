@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import types
@@ -402,6 +403,28 @@ def test_close_inside_the_loop_and_before_the_first_event(server: Server) -> Non
     never = EventSource(server.url)
     never.close()
     assert list(never) == []
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_child_that_closes_leaves_the_connection_to_its_parent(server: Server) -> None:
+    left = threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(OK + b"data: 1\n\n")
+        assert left.wait(20)
+        connection.sendall(b"data: 2\n\n")
+
+    with EventSource(server.start(answer), max_retries=0, timeout=10) as source:
+        assert next(source).data == "1"
+        child = os.fork()
+        if child == 0:
+            try:
+                source.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        left.set()
+        assert [event.data for event in source] == ["2"]
 
 
 def test_leaving_the_with_block_by_an_error_closes(server: Server) -> None:
