@@ -408,6 +408,7 @@ class SQLiteBroker:
             turn.disconnect()
         if turn.connection is None:
             turn.connection = open_file(self._path, BUSY_SECONDS)
+        turn.connection.check_journal()
         return turn.connection
 
     def _check_open(self) -> None:

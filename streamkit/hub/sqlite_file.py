@@ -64,7 +64,18 @@ class Connection(sqlite3.Connection):
     base: int  # the position before the very first record
     prefix: str  # of the ids
     inode: tuple[int, int]
+    journal: str  # the path of the write-ahead log
+    journal_inode: tuple[int, int]
     bell_is_known: bool
+
+    def check_journal(self) -> None:
+        """Raise where the write-ahead log was removed: what is written to this one reaches nobody who opens the file.
+
+        SQLite removes none that is in use. But a process that opens and closes the file by itself, to copy it, gives
+        up the locks by which others see that (https://sqlite.org/howtocorrupt.html section 2.2).
+        """
+        if inode(self.journal) != self.journal_inode:
+            raise sqlite3.OperationalError("write-ahead log was removed")
 
 
 def path_of(url: str) -> Path:
@@ -91,7 +102,7 @@ def path_of(url: str) -> Path:
     return path
 
 
-def inode(path: Path) -> tuple[int, int]:
+def inode(path: Path | str) -> tuple[int, int]:
     """Which file this is; (0, 0) for none. A file deleted and made again is another one."""
     try:
         found = os.stat(path)
@@ -108,7 +119,12 @@ def open_file(path: Path, busy_seconds: float) -> Connection:
     deadline = time.monotonic() + busy_seconds
     while True:
         try:
-            return _open(path, busy_seconds)
+            before = inode(path)
+            connection = _open(path, busy_seconds)
+            if connection.inode == before != (0, 0):
+                return connection
+            connection.close()  # it was made or replaced in between: perhaps this is a file that is there no more
+            continue
         except sqlite3.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
@@ -120,8 +136,10 @@ def _open(path: Path, busy_seconds: float) -> Connection:
         path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, factory=Connection
     )
     try:
+        connection.inode = inode(path)  # at once: SQLite has just opened it
         _prepare(connection)
-        connection.inode = inode(path)
+        connection.journal = f"{os.path.realpath(path)}-wal"
+        connection.journal_inode = inode(connection.journal)
         connection.bell_is_known = False
         (connection.epoch,) = connection.execute("SELECT epoch FROM meta").fetchone()
         connection.base = int(connection.epoch, 16) << 32
@@ -183,6 +201,11 @@ def explained(path: Path, error: sqlite3.Error, busy_seconds: float) -> BrokerUn
         what = "is damaged, or not a hub's file; move it away and a new one is made (clients are told of the gap)"
     elif "other tables" in said:
         what = "holds other tables; give the hub a file of its own"
+    elif "log was removed" in said:
+        what = (
+            "lost its -wal while this process used it (it was removed, or this process opened and closed the file"
+            " itself, which takes SQLite's locks from it); restart this process"
+        )
     elif "version" in said:
         what = "was made by another version of streamkit; move it away, or use that version"
     elif "unable to open" in said:

@@ -26,7 +26,7 @@ from streamkit.hub import hub as hub_module
 from streamkit.hub import run as one_run
 from streamkit.hub import runs as runs_module
 from streamkit.hub import sqlite as sqlite_module
-from streamkit.hub import sqlite_leases
+from streamkit.hub import sqlite_file, sqlite_leases
 from streamkit.hub.bells import Bells
 from streamkit.hub.broker import Entry, HistoryLost
 from streamkit.hub.gap import Gap
@@ -847,3 +847,41 @@ else:
 """
     with python(code, url) as process:
         assert process.communicate(timeout=30)[0] == "closed\n"
+
+
+def test_a_process_whose_log_was_removed_says_so(url: str, tmp_path: Path) -> None:
+    """It copied the file, which gave up its locks: another process that closes the file thinks that it was the last."""
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t", last_event_id="unknown"))
+        hub.publish("t", "mine")
+        viewer.take(2)
+        shutil.copyfile(tmp_path / "events.db", tmp_path / "copy")
+        with python(PUBLISH, url, "1", "theirs") as process:
+            assert process.wait(20) == 0
+        assert not (tmp_path / "events.db-wal").exists()
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable, match="lost its -wal while this process used it"):
+                hub.publish("t", "lost")
+    with Hub(url) as hub:
+        hub.publish("t", "again")
+        last = str(viewer.events[-1].id)
+        assert Viewer(hub.subscribe("t", last_event_id=last)).data(2) == ["theirs 0", "again"]
+
+
+def test_a_file_that_is_replaced_while_it_is_opened(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, before = sqlite_file._prepare, iter([True])
+
+    def replaced(connection: sqlite_file.Connection) -> None:
+        prepare(connection)
+        if next(before, False):
+            for path in tmp_path.glob("events.db*"):
+                path.unlink()
+            with Hub(url) as other:
+                other.publish("t", "theirs")
+
+    monkeypatch.setattr(sqlite_file, "_prepare", replaced)
+    with Hub(url) as hub, Hub(url) as other:
+        hub.publish("t", "mine")
+        assert [record.data for record in other.broker.read(0, 10)] == ["theirs", "mine"]
