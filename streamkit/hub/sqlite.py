@@ -33,7 +33,7 @@ from streamkit.hub import sqlite_leases as leases
 from streamkit.hub.bells import Bell, Bells
 from streamkit.hub.broker import RETAIN, Entry, HistoryLost, LeaseState, Position, Record
 from streamkit.hub.memory import number_of
-from streamkit.hub.sqlite_file import Connection, explained, inode, open_file, path_of
+from streamkit.hub.sqlite_file import Connection, explained, inode, open_file, path_of, suffix_of
 
 T = TypeVar("T")
 Retention = tuple[int, float | None]
@@ -51,7 +51,9 @@ READ_CHARACTERS: Final = 2 * 1024 * 1024
 DEAF_SECONDS: Final = 0.02
 
 _INSERT: Final = "INSERT INTO log (position, topic, event, data, id, time) VALUES (?, ?, ?, ?, ?, ?)"
-_READ: Final = "SELECT position, topic, event, data, id FROM log WHERE position > ? ORDER BY position LIMIT ?"
+_READ: Final = (
+    "SELECT position, topic, event, data, id, time FROM log WHERE position > ? ORDER BY position LIMIT ?"
+)
 _HEAD: Final = "SELECT max(position) FROM log"
 _FLOOR: Final = "SELECT min(position) - 1 FROM log"
 
@@ -74,6 +76,8 @@ class _Turn:
 
     def __init__(self, path: Path) -> None:
         self.connection: Connection | None = None
+        self.inode: tuple[int, int] | None = None
+        self.replaced = False  # the file, since `follow` looked
         self.taken = False
         self._path = path
         self._lock = threading.RLock()
@@ -152,14 +156,14 @@ class SQLiteBroker:
             now = time.time()
             if last is not None and last[0] > now:
                 now = last[0]  # a clock that jumped back: ages are only ever compared with each other
-            rows, ids = [], []
+            rows, ids, suffix = [], [], suffix_of(now)
             for position, (topic, data, event, id) in enumerate(entries, before + 1):
                 if id is not None and id.startswith(prefix):
                     raise DuplicateEvent(
                         f"id {id!r} begins as the hub's own ids do; choose another, or leave it out"
                     )
                 rows.append((position, topic, event, data, id, now))
-                ids.append(f"{prefix}{position - connection.base}" if id is None else id)
+                ids.append(f"{prefix}{position - connection.base}{suffix}" if id is None else id)
             try:
                 connection.executemany(_INSERT, rows)
             except sqlite3.IntegrityError:
@@ -224,6 +228,10 @@ class SQLiteBroker:
 
     def _listen(self, connection: Connection, after: Position, limit: int) -> list[Record]:
         """Look into the log; before the first look hang the bell, so that what is published after it rings."""
+        if self._read_turn.replaced:
+            # By an older copy of it, perhaps, which was given other records at these positions.
+            self._read_turn.replaced = False
+            raise HistoryLost(f"{str(self._path)!r} was replaced by another file")
         if self._bell is not None and not self._bell.hangs:  # somebody removed it, perhaps with the file
             self._bell.take_down()
             self._bell, connection.bell_is_known = None, False
@@ -274,15 +282,18 @@ class SQLiteBroker:
             row = connection.execute("SELECT position FROM log WHERE id = ?", (id,)).fetchone()
             if row is not None:
                 return int(row[0])
-            number = number_of(id, connection.epoch)
+            number = number_of(id.rpartition("-")[0], connection.epoch)
             if number is None:
                 return None
             position = connection.base + number
             if position > int(connection.execute(_HEAD).fetchone()[0] or 0):
                 return None
+            row = connection.execute("SELECT id, time FROM log WHERE position = ?", (position,)).fetchone()
+            if row is None:
+                return position  # trimmed
             # A record with an own id has no second one: that id was never given out.
-            sql = "SELECT 1 FROM log WHERE position = ? AND id IS NOT NULL"
-            return position if connection.execute(sql, (position,)).fetchone() is None else None
+            own, at = row
+            return position if own is None and id == f"{connection.prefix}{number}{suffix_of(at)}" else None
 
         return self._read(find)
 
@@ -408,6 +419,8 @@ class SQLiteBroker:
             turn.disconnect()
         if turn.connection is None:
             turn.connection = open_file(self._path, BUSY_SECONDS)
+            turn.replaced |= turn.inode not in (None, turn.connection.inode)
+            turn.inode = turn.connection.inode
         turn.connection.check_journal()
         return turn.connection
 
@@ -422,10 +435,14 @@ def _records(connection: Connection, after: Position, limit: int) -> list[Record
     after = after or connection.base
     found: list[Record] = []
     prefix, base = connection.prefix, connection.base
-    characters = 0
+    characters, since, suffix = 0, None, ""
     rows = connection.execute(_READ, (after, limit))
-    for position, topic, event, data, id in rows:
-        found.append(Record(position, f"{prefix}{position - base}" if id is None else id, topic, data, event))
+    for position, topic, event, data, id, at in rows:
+        if id is None:
+            if at != since:  # what is published together has one time
+                since, suffix = at, suffix_of(at)
+            id = f"{prefix}{position - base}{suffix}"
+        found.append(Record(position, id, topic, data, event))
         characters += len(data)
         if characters > READ_CHARACTERS:
             rows.close()

@@ -4,6 +4,8 @@ Law of this file
 - The file is the hub's own: one that holds something else is refused, never altered.
 - Positions begin at a random multiple of 2**32, which is also the epoch in the ids. So neither an id nor a position of
   another file, or of this one before it was deleted and made again, can be taken for one of this file's.
+- A file that lost its end (a power failure, a copy that was put back) gives positions again. So an id ends with digits
+  of its record's time.
 """
 
 from __future__ import annotations
@@ -76,6 +78,11 @@ class Connection(sqlite3.Connection):
         """
         if inode(self.journal) != self.journal_inode:
             raise sqlite3.OperationalError("write-ahead log was removed")
+
+
+def suffix_of(at: float) -> str:
+    """What an id ends with: digits of the time of its record."""
+    return f"-{int(at * 1000) % 100_000:05d}"
 
 
 def path_of(url: str) -> Path:

@@ -885,3 +885,28 @@ def test_a_file_that_is_replaced_while_it_is_opened(
     with Hub(url) as hub, Hub(url) as other:
         hub.publish("t", "mine")
         assert [record.data for record in other.broker.read(0, 10)] == ["theirs", "mine"]
+
+
+def test_a_copy_that_is_put_back_is_another_log(url: str, tmp_path: Path) -> None:
+    """Its positions are given again, so neither an id nor a reader's place may be taken for one of what came since."""
+    file, copy = tmp_path / "events.db", tmp_path / "copy.db"
+    with Hub(url) as hub:
+        hub.publish("t", "kept")
+    shutil.copyfile(file, copy)
+    with Hub(f"sqlite:///{copy}") as hub:
+        hub.publish_many([("t", f"new {number}") for number in range(4)])
+    with Hub(url) as hub:
+        viewer = Viewer(hub.subscribe("t"))
+        lost = hub.publish_many([("t", "lost"), ("t", "lost")])
+        viewer.take(2)
+        for name in ("events.db-wal", "events.db-shm"):
+            (tmp_path / name).unlink()
+        os.replace(copy, file)
+        expected = ["kept", "new 0", "new 1", "new 2", "new 3"]
+        gap, *events = viewer.take(2 + 6)[2:]
+        assert isinstance(gap, Gap)
+        assert [event.data for event in events] == expected
+        gap, *events = Viewer(hub.subscribe("t", last_event_id=lost[-1])).take(6)
+        assert isinstance(gap, Gap)
+        assert [event.data for event in events] == expected
+        assert Viewer(hub.subscribe("t", last_event_id=events[-2].id)).data(1) == ["new 3"]
