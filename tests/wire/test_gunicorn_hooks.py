@@ -67,8 +67,10 @@ def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pyt
         eventually(lambda: server.log().count("Autorestarting") > 0 or bool(server.state()), seconds=20)
         while "Autorestarting" not in server.log():
             server.state()
+        began = time.monotonic()
         for reader in readers:
             reader.join(20)
+        assert time.monotonic() - began < 4.5, "the worker waited for its stream"
         assert bodies[0].endswith(b"\n")
         assert b"retry: " in bodies[0]
 
