@@ -21,10 +21,13 @@ EventStreams = Literal["retry", "status"]
 class Slot:
     """One stream's place in a limiter. `release()` gives it back, once; any thread."""
 
-    __slots__ = ("_limiter", "held", "key")
+    __slots__ = ("_counts", "_limiter", "held", "key")
 
     def __init__(self, limiter: Limiter, key: str | None) -> None:
         self._limiter = limiter
+        self._counts = (
+            limiter._by_key
+        )  # where it counts: a forked child, which may close its parent's, has others
         self.key = key
         self.held = True
 
@@ -88,6 +91,7 @@ class Limiter:
         """Take a place, or raise TooManyStreams. `key` is needed where there is a limit per key (else ValueError)."""
         if self.per_key is not None and key is None:
             raise ValueError("this Limiter has per_key, so it needs a key: give limit_key= to the response")
+        slot = Slot(self, key)
         with self._lock:
             if self.max_streams is not None and self._taken >= self.max_streams:
                 raise self._refusal(f"all {self.max_streams} streams are taken", 503)
@@ -96,14 +100,14 @@ class Limiter:
                     raise self._refusal(f"all {self.per_key} streams of this key are taken", 429)
                 self._by_key[key] += 1
             self._taken += 1
-        return Slot(self, key)
+        return slot
 
     def _refusal(self, message: str, status: int) -> TooManyStreams:
         return TooManyStreams(message, self.retry_after, status, self.event_streams)
 
     def _give_back(self, slot: Slot) -> None:
         with self._lock:
-            if not slot.held:
+            if not slot.held or slot._counts is not self._by_key:
                 return
             slot.held = False
             self._taken -= 1

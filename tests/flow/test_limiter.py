@@ -38,6 +38,17 @@ def test_the_total_is_bounded_and_places_come_back() -> None:
     second.release()
 
 
+def test_a_forked_process_gives_back_no_place_of_its_parent() -> None:
+    limiter = Limiter(1, per_key=1)
+    slot = limiter.acquire("ada")
+    limiter._forget()  # as in a child
+    slot.release()
+    assert len(limiter) == 0
+    limiter.acquire("ada")
+    with pytest.raises(TooManyStreams):
+        limiter.acquire("ada")
+
+
 def test_each_key_has_its_share() -> None:
     limiter = Limiter(per_key=1, retry_after=9)
     ada = limiter.acquire("ada")
