@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from streamkit.flow.failure_log import log_failure
+
 log: Final = logging.getLogger("streamkit")
 
 
@@ -74,7 +76,7 @@ class Abandoned:
                     )
                     body.close()
             except BaseException:  # the thread serves on
-                log.exception("closing a response that was dropped failed")
+                log_failure("closing a response that was dropped failed")
             del body
 
 

@@ -12,7 +12,6 @@ Law of this file
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from streamkit.delivery.connection import WRITE_SECONDS, reset_connection
 from streamkit.delivery.outflow import FOREVER, NOBODY_READS, PIECE_BYTES, Outflow, Piece
 from streamkit.delivery.sending import SEND_FLAGS, send_at_once, size_argument
 from streamkit.errors import TooManyStreams
+from streamkit.flow.failure_log import log_failure
 from streamkit.flow.file_chunks import FileSpan
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.pushed_chunks import PushedChunks
@@ -38,8 +38,6 @@ TURN_PIECES: Final = 4  # sent in one turn of a connection; then others have the
 MOST_UNREAD_BYTES: Final = 1 << 20
 """What is read and thrown away of a client that goes on sending (a large body that the application did not want). Then
 it is not listened to any more, and its leaving is noticed by a write."""
-
-log: Final = logging.getLogger("streamkit")
 
 
 class Loop(Protocol):
@@ -386,7 +384,7 @@ class DetachedConnection(Tally):
                 self.outflow.stream.end("failed")
             self._abort()
         except BaseException:
-            log.exception("closing a detached connection failed")
+            log_failure("closing a detached connection failed")
 
     def drop(self) -> None:
         """Close this process' copy of the socket: the connection is another process'."""
@@ -412,11 +410,11 @@ class DetachedConnection(Tally):
         try:
             outflow.chunks.abandon()
         except BaseException:
-            log.exception("stream %s: closing its source failed", stream.id)
+            log_failure("stream %s: closing its source failed", stream.id)
         try:
             stream.leave(elsewhere=run_elsewhere)
         except BaseException:
-            log.exception("stream %s: its end failed", stream.id)
+            log_failure("stream %s: its end failed", stream.id)
 
 
 def run_elsewhere(task: Callable[[], object]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import logging
 import os
 import selectors
 import socket
@@ -30,6 +29,7 @@ from streamkit.delivery.outflow import FOREVER, Outflow
 from streamkit.delivery.sending import size_argument
 from streamkit.delivery.takeover import Answer
 from streamkit.errors import TooManyStreams
+from streamkit.flow.failure_log import log_failure
 from streamkit.formats.event_stream import ServerSentEvent
 
 TURNS_AT_ONCE: Final = 256  # between two looks at the sockets: about 2 ms
@@ -39,8 +39,6 @@ streams then wake the loop, and whoever reads them, ten times a second and not a
 
 LONGEST_SLEEP: Final = 3600.0
 """Seconds between two looks at the deadlines. The kernel's limit for one wait is 24.8 days (2^31 ms)."""
-
-log: Final = logging.getLogger("streamkit")
 
 
 class EventLoop:
@@ -149,7 +147,7 @@ class EventLoop:
             try:
                 self._turn(selector)
             except BaseException:  # not of one connection: those are caught where they are called
-                log.exception("the event loop failed, and goes on")
+                log_failure("the event loop failed, and goes on")
                 time.sleep(0.1)  # whatever it is, it must not spin
 
     def _turn(self, selector: selectors.BaseSelector) -> None:
@@ -265,7 +263,7 @@ def _call(connection: DetachedConnection, method: Callable[[], object]) -> None:
 
 
 def _failed(connection: DetachedConnection) -> None:
-    log.exception("a detached connection failed")  # noqa: LOG004 - called by handlers alone
+    log_failure("a detached connection failed")
     connection.abort()
 
 

@@ -23,6 +23,7 @@ from contextvars import Context, ContextVar
 from typing import Final, Literal
 
 from streamkit.errors import Draining
+from streamkit.flow.failure_log import log_failure
 from streamkit.flow.totals import Total, Totals
 
 Outcome = Literal["completed", "failed", "client_gone", "too_slow", "expired", "drained"]
@@ -244,7 +245,7 @@ class Stream:
             try:
                 cancel()
             except BaseException:  # the caller may be the event loop, which serves on
-                log.exception("stream %s: cancelling its source failed", self.id)
+                log_failure("stream %s: cancelling its source failed", self.id)
         return True
 
     def leave(

@@ -10,7 +10,6 @@ Law of this file
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import threading
@@ -18,11 +17,10 @@ from collections.abc import Callable
 from typing import Final
 
 from streamkit.errors import TooManyStreams
+from streamkit.flow.failure_log import log_failure
 
 MAXIMUM: Final = 1000  # threads a process; each costs about 33 KiB of memory and one entry of the scheduler
 IDLE_SECONDS: Final = 10.0  # long enough to be reused by the next burst, short enough to give memory back
-
-log: Final = logging.getLogger("streamkit")
 
 Task = Callable[[], object]
 
@@ -89,7 +87,7 @@ class StreamThreads:
             try:
                 task()
             except BaseException:  # whatever a task lets out, the thread serves on
-                log.exception("a stream thread's task failed")
+                log_failure("a stream thread's task failed")
             del task  # an idle thread keeps nothing of its last stream alive
             with self._lock:
                 self._idle.append(inbox)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import socket
@@ -787,6 +788,35 @@ def test_a_signal_handler_that_raises_loses_no_wake_up(
     loop.wake()
     os.close(reading)
     loop._pipe = (-1, -1)
+
+
+def test_a_log_handler_that_raises_does_not_end_the_thread_of_all() -> None:
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise SystemExit("no log to be had")
+
+    def fail() -> None:
+        raise ValueError("not of one connection")
+
+    handler = Raising()
+    good, bad = Client(event_loop), Client(event_loop)
+    logging.getLogger("streamkit").addHandler(handler)
+    try:
+        bad.source.take = fail  # type: ignore[method-assign, assignment]
+        bad.source.close = fail  # type: ignore[method-assign]
+        bad.source.wake()
+        eventually(lambda: bad.ended)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(event_loop, "_run_timers", lambda now: fail())
+            patch.setattr(event_loop, "_timers", [(0.0, 0, good)])
+            good.source.push("a")
+            good.read_until(b"a \r\n")
+    finally:
+        logging.getLogger("streamkit").removeHandler(handler)
+    good.source.push("b")
+    good.read_until(b"b \r\n")
+    good.source.end()
+    good.read_until(b"0\r\n\r\n")
 
 
 def test_many_threads_wake_many_streams_and_nothing_is_lost() -> None:

@@ -54,6 +54,17 @@ def test_a_task_that_fails_does_not_take_its_thread_along(caplog: pytest.LogCapt
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_a_log_handler_that_raises_takes_no_thread_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **named: object) -> None:
+        raise ValueError("no log to be had")
+
+    monkeypatch.setattr("streamkit.flow.failure_log.log.exception", fail)
+    pool = StreamThreads(idle_seconds=30)
+    pool.run(lambda: 1 / 0)
+    eventually(lambda: pool.working == 0)
+    assert len(pool) == 1
+
+
 def run_script(script: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
