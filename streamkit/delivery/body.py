@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NoReturn
 
 from streamkit.delivery.abandoned import abandoned
 from streamkit.delivery.connection import WRITE_SECONDS, Connection, NoConnection, client_connection
+from streamkit.delivery.detached import DetachedConnection
 from streamkit.delivery.event_loop import event_loop
 from streamkit.delivery.outflow import FOREVER, NOBODY_READS, Limits, Outflow
 from streamkit.delivery.takeover import OPENING_BYTES, NotOurs, Takeover, lent_descriptor, name_obstacle
@@ -237,22 +238,21 @@ class Body:
 
     def _leave_the_server(self, outflow: Outflow) -> None:
         """See what the server wrote. Raises StopIteration if the stream goes on without it, else returns."""
-        takeover, self._takeover = self._takeover, None
-        piece, self._captured = self._captured, b""
+        takeover = self._takeover  # whatever is raised here, `close` finds it
         assert takeover is not None
         try:
-            answer = takeover.verify(piece, self.content_length, self.coding)
-        except NotOurs as obstacle:
+            answer = takeover.verify(self._captured, self.content_length, self.coding)
+            connection = takeover.finish()
+        except (NotOurs, OSError) as obstacle:
             name_obstacle(str(obstacle))
             takeover.restore(self._send_what_was_captured)
+            self._takeover, self._captured = None, b""
             return
-        connection = takeover.finish()
-        self._takeover = takeover  # its pair is the server's until `close`
-        self._handed_over = "loop"
-        self._outflow = None
+        detached = DetachedConnection(event_loop, connection, outflow, answer.data, chunked=answer.chunked)
         self.connection.release()
         self.connection = NoConnection()
-        event_loop.adopt(connection, outflow, answer)
+        self._outflow, self._captured, self._handed_over = None, b"", "loop"
+        event_loop.adopt(detached)
         raise StopIteration
 
     def _send_what_was_captured(self, data: bytes) -> None:
@@ -277,7 +277,7 @@ class Body:
             self.connection.reset()
         try:
             self.close()
-        except BaseException:  # how the body ends is decided: a StopIteration must not end it cleanly
+        except Exception:  # how the body ends is decided: a StopIteration must not end it cleanly
             log.exception("stream %s: a callback failed", outflow.stream.id)
         raise StopIteration if error is None else error
 
@@ -289,26 +289,36 @@ class Body:
         if self._closed:
             return
         self._closed = True
+        try:
+            self._let_go()
+        finally:
+            if self._handed_over != "loop":
+                self._end()
+
+    def _let_go(self) -> None:
+        """Leave the connection to its server."""
         takeover, self._takeover = self._takeover, None
-        if self._captured and takeover is not None:  # the server stopped after one piece
-            try:
+        try:
+            if self._captured and takeover is not None:  # the server stopped after one piece
                 if self._dropped:
                     takeover.give_up()
                 else:
                     takeover.restore(self._send_what_was_captured)
-            except OSError:
-                pass  # the client has left; the stream ends all the same
-        elif takeover is not None:
-            takeover.close()
-        if self._handed_over == "loop":
-            return
+            elif takeover is not None:
+                takeover.close()
+        except OSError:
+            pass  # the client has left; the stream ends all the same
+        finally:
+            if not self._dropped:  # or the limits may be those of the next response on this connection by now
+                self.connection.release()
+
+    def _end(self) -> None:
         stream = self.stream
         if stream is None:
             self._close_never_opened()
             return
         stalled = self._writing and monotonic() - (stream.last_write or 0.0) >= WRITE_SECONDS - 1
         stream.end("too_slow" if stalled else "client_gone")
-        self.connection.release()
         outflow, self._outflow = self._outflow, None
         failure: BaseException | None = None
         try:

@@ -15,7 +15,6 @@ import heapq
 import itertools
 import os
 import selectors
-import socket
 import threading
 import time
 from collections import deque
@@ -25,9 +24,8 @@ from typing import Any, Final
 
 from streamkit.delivery import descriptors
 from streamkit.delivery.detached import DetachedConnection
-from streamkit.delivery.outflow import FOREVER, Outflow
+from streamkit.delivery.outflow import FOREVER
 from streamkit.delivery.sending import size_argument
-from streamkit.delivery.takeover import Answer
 from streamkit.errors import TooManyStreams
 from streamkit.flow.failure_log import log_failure
 from streamkit.formats.event_stream import ServerSentEvent
@@ -82,12 +80,12 @@ class EventLoop:
 
     # -- any thread ---------------------------------------------------------------------------------------------
 
-    def adopt(self, sock: socket.socket, outflow: Outflow, answer: Answer) -> None:
-        """Send `answer`, then what `outflow` gives, and close. The non-blocking socket is the loop's from now on.
+    def adopt(self, connection: DetachedConnection) -> None:
+        """Own `connection`, made for this loop, from now on.
 
         The loop was started before, by whoever could still say no.
         """
-        self._new.append(DetachedConnection(self, sock, outflow, answer.data, chunked=answer.chunked))
+        self._new.append(connection)
         self.wake()
 
     def wake(self) -> None:

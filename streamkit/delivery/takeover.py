@@ -101,27 +101,35 @@ class Takeover:
         return b"".join(parts)
 
     def finish(self) -> socket.socket:
-        """The connection, now ours alone. The server reads an end of file from now on; `close` lets go of the pair."""
+        """The connection, now ours alone. The server reads an end of file from now on; `close` lets go of the pair.
+
+        Raises OSError where no socket can be made of it; it can still be restored then.
+        """
         assert self._pair is not None
+        connection = socket.socket(fileno=self._connection)
+        self._connection = -1
         self._finished = True
         self._pair.shutdown(socket.SHUT_WR)
-        descriptor, self._connection = self._connection, -1
-        connection = socket.socket(fileno=descriptor)
         connection.setblocking(False)
         if connection.family in (socket.AF_INET, socket.AF_INET6):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            try:
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            except OSError:
+                pass  # its client has reset it (macOS says so here): the first write finds that
         return connection
 
     def restore(self, send: Callable[[bytes], object]) -> None:
-        """Give the connection back and `send` what was written meanwhile. Raises what `send` raises."""
+        """Give the connection back and `send` what was written meanwhile. Raises OSError, and what `send` raises."""
         if self._pair is None:
             self.close()
             return
-        os.dup2(self._connection, self._server, inheritable=False)
-        written = self._written + self._read()
-        self.close()
+        try:
+            os.dup2(self._connection, self._server, inheritable=False)
+            written = self._written + self._read()
+        finally:
+            self.close()
         if written:
             send(written)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from streamkit import EventSourceResponse, Limiter, StreamingResponse, streams
+from streamkit.delivery.connection import WRITE_SECONDS
 from streamkit.delivery.event_loop import event_loop
 from tests.conftest import eventually
 
@@ -119,6 +121,93 @@ def test_a_body_that_is_dropped_while_the_server_writes_mixes_nothing_up(pair: P
     data = received(client)
     assert data.startswith(HEAD + b":\n")
     assert not data.endswith(b"0\r\n\r\n")
+
+
+def test_a_connection_that_cannot_be_taken_stays_with_its_server(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = pair
+    limiter = Limiter(max_streams=1)
+    body = captured(server, limiter)
+
+    def refuse(*args: Any, **named: Any) -> Any:
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("streamkit.delivery.takeover.socket.socket", refuse)
+        piece = next(body)
+    server.sendall(piece)
+    body.close()
+    server.close()
+    assert received(client) == HEAD + b":\n" + piece
+    eventually(lambda: len(streams) == len(limiter) == 0)
+
+
+class Interrupt(BaseException):
+    """What a signal handler raises."""
+
+
+def test_a_signal_handler_that_raises_while_a_connection_is_given_back_ends_the_stream(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, _ = pair
+    limiter = Limiter(max_streams=1)
+    body = captured(server, limiter)
+
+    def interrupted(data: bytes) -> None:
+        raise Interrupt
+
+    monkeypatch.setattr(body.connection, "send", interrupted)
+    with pytest.raises(Interrupt):
+        body.close()
+    eventually(lambda: len(streams) == len(limiter) == 0)
+
+
+@pytest.mark.parametrize("step", ["verify", "finish"])
+def test_a_signal_handler_that_raises_while_a_stream_leaves_its_server_ends_the_stream(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    server, client = pair
+    limiter = Limiter(max_streams=1)
+    body = captured(server, limiter)
+
+    def interrupted(*args: object) -> None:
+        raise Interrupt
+
+    monkeypatch.setattr(body._takeover, step, interrupted)
+    with pytest.raises(Interrupt):
+        next(body)
+    body.close()
+    eventually(lambda: len(streams) == len(limiter) == 0)
+    server.close()
+    assert received(client) == HEAD + b":\n"
+
+
+def test_a_signal_handler_that_raises_in_the_last_step_is_not_taken_for_a_failed_callback() -> None:
+    def interrupted() -> None:
+        raise Interrupt
+
+    response = StreamingResponse([b"all of it"])
+    response.call_on_close(interrupted)
+    body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
+    with pytest.raises(Interrupt):
+        list(body)
+
+
+def test_a_body_that_is_dropped_late_takes_back_no_limit_of_the_next_response(pair: Pair) -> None:
+    server, _ = pair
+    environ = {"REQUEST_METHOD": "GET", "SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": server}
+
+    def threaded() -> Any:
+        body = iter(StreamingResponse(iter([b"a", b"b"]), delivery="threaded")(environ, lambda *_: None))
+        next(body)
+        return body
+
+    dropped, following = threaded(), threaded()
+    del dropped
+    eventually(lambda: len(streams) == 1)
+    assert server.gettimeout() == WRITE_SECONDS
+    following.close()
 
 
 def test_a_callback_that_raises_stop_iteration_does_not_complete_a_broken_body() -> None:

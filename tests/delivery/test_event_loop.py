@@ -17,10 +17,10 @@ import pytest
 from streamkit import streams
 from streamkit.delivery import detached
 from streamkit.delivery import outflow as outflow_module
+from streamkit.delivery.detached import DetachedConnection
 from streamkit.delivery.event_loop import TICK_SECONDS, EventLoop, event_loop
 from streamkit.delivery.outflow import Limits, Outflow
 from streamkit.delivery.sending import send_at_once
-from streamkit.delivery.takeover import Answer
 from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.stream import Stream
 from tests.conftest import eventually
@@ -106,7 +106,7 @@ class Client:
         assert outflow.step(0.0) == b"<"
         outflow.sent(1, outflow_module.monotonic())
         loop.start()
-        loop.adopt(server, outflow, Answer(OPENING, chunked))
+        loop.adopt(DetachedConnection(loop, server, outflow, OPENING, chunked=chunked))
         opened.append(self)
 
     def read(self) -> bytes:

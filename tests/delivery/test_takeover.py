@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -273,6 +274,60 @@ def test_a_pair_that_cannot_be_made_leaves_the_server_its_connection(
     attempt.close()
     server.sendall(b"as before")
     assert client.recv(10) == b"as before"
+
+
+def test_a_connection_that_takes_no_options_any_more_is_handed_over_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that its client has reset, on macOS."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = socket.create_connection(listening.getsockname())
+        server, _ = listening.accept()
+    attempt = Takeover(server.fileno())
+    attempt.capture()
+    with monkeypatch.context() as patch:
+        patch.setattr(socket.socket, "setsockopt", refusal(errno.EINVAL))
+        connection = attempt.finish()
+    attempt.close()
+    assert not connection.getblocking()
+    for sock in (client, server, connection):
+        sock.close()
+
+
+def test_a_connection_that_cannot_be_taken_is_given_back(
+    connected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = connected
+    attempt = Takeover(server.fileno())
+    attempt.capture()
+    server.sendall(HEAD + b"\r\n" + OPENING)
+    attempt.verify(OPENING, None, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(takeover.socket, "socket", refusal(errno.ENOBUFS))
+        with pytest.raises(OSError, match="refused"):
+            attempt.finish()
+    attempt.restore(server.sendall)
+    assert client.recv(1000) == HEAD + b"\r\n" + OPENING
+
+
+def test_a_connection_that_cannot_be_given_back_is_closed(
+    connected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = connected
+    attempt = Takeover(server.fileno())
+    attempt.capture()
+    with monkeypatch.context() as patch:
+        patch.setattr(takeover.os, "dup2", refusal(errno.EBUSY))
+        with pytest.raises(OSError, match="refused"):
+            attempt.restore(server.sendall)
+    assert client.recv(1) == b""
+
+
+def refusal(number: int) -> Any:
+    def refuse(*args: Any, **named: Any) -> Any:
+        raise OSError(number, "refused")
+
+    return refuse
 
 
 def test_duplicates_are_not_inherited_by_programs(connected: Any) -> None:
