@@ -128,9 +128,14 @@ class DetachedConnection(Tally):
         if not self._woken:
             self._woken = True
             loop = self._loop
-            loop.waiting.append(self)
-            if loop.sleeping:
+            try:
+                loop.waiting.append(self)
+                if loop.sleeping:
+                    loop.wake()
+            except BaseException:  # of a signal handler; a turn too many does no harm
+                loop.waiting.append(self)
                 loop.wake()
+                raise
 
     def interrupt(self) -> None:
         """The stream is told to stop: have that seen to. Any thread; never blocks."""

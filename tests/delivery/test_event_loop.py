@@ -8,6 +8,7 @@ import selectors
 import socket
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextvars import copy_context
 from typing import Any
@@ -787,6 +788,31 @@ def test_a_signal_handler_that_raises_loses_no_wake_up(
     loop._pipe = (reading, -1)  # as in a child of a fork
     loop.wake()
     os.close(reading)
+    loop._pipe = (-1, -1)
+
+
+def test_a_signal_handler_that_raises_while_a_connection_is_woken_loses_no_event(loop: ByHandLoop) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    class Interrupting(deque[DetachedConnection]):
+        def append(self, connection: DetachedConnection, /) -> None:
+            loop.waiting = deque([*self, connection])  # a signal's turn comes behind a call
+            raise Interrupted
+
+    client = Client(loop)
+    loop.turn()
+    client.read()
+    reading, writing = loop._pipe = os.pipe()
+    loop.waiting, loop.sleeping = Interrupting(), True
+    with pytest.raises(Interrupted):
+        client.source.push("a")
+    os.set_blocking(reading, False)
+    assert os.read(reading, 10) == b"\0"
+    loop.turn()
+    assert client.read() == chunk(b"a ")
+    os.close(reading)
+    os.close(writing)
     loop._pipe = (-1, -1)
 
 
