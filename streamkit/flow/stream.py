@@ -332,9 +332,10 @@ class Streams:
 
     def _forget(self) -> None:
         """After a fork the streams are the parent's; so may the lock have been."""
-        # Owned for the length of one dictionary operation and a few sums; no foreign code runs under it. Whoever drains
-        # waits on it.
-        self._changed = threading.Condition(threading.Lock())
+        # Owned for the length of one dictionary operation and a few sums; no foreign code runs under it. Always entered
+        # itself: entering a Condition is Python code, and what a signal handler raises in there leaves it taken.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # whoever drains waits on it
         self._live: dict[str, Stream] = {}
         self._totals = Totals()
         self._exit_registered = False
@@ -343,7 +344,7 @@ class Streams:
 
     def _add(self, stream: Stream) -> None:
         """Raises Draining when the process is about to end."""
-        with self._changed:
+        with self._lock:
             if self.closing:
                 raise Draining("this process is stopping, and opens no stream any more")
             self._live[stream.id] = stream
@@ -354,7 +355,7 @@ class Streams:
         stream._write_first_line()
 
     def _remove(self, stream: Stream) -> None:
-        with self._changed:
+        with self._lock:
             # Not one that was refused or answered HEAD, nor the parent's, which a forked child lets go of.
             if self._live.pop(stream.id, None) is not None:
                 self._totals.add(stream)
@@ -364,7 +365,7 @@ class Streams:
         return f"<Streams {len(self)} live{', the process is stopping' if self.closing else ''}>"
 
     def __iter__(self) -> Iterator[Stream]:
-        with self._changed:
+        with self._lock:
             live = list(self._live.values())
         return iter(live)
 
@@ -380,12 +381,12 @@ class Streams:
 
     def totals(self) -> list[Total]:
         """What the streams that have ended add up to, one `Total` for each kind and outcome; a fork starts at none."""
-        with self._changed:
+        with self._lock:
             return self._totals.now()
 
     def snapshot(self) -> tuple[list[Stream], list[Total]]:
         """The live streams and the totals of one moment: each stream is in exactly one of the two."""
-        with self._changed:
+        with self._lock:
             return list(self._live.values()), self._totals.now()
 
     def drain(self) -> None:
@@ -395,7 +396,7 @@ class Streams:
 
     def wait_until_empty(self, seconds: float) -> bool:
         """Wait until no stream lives, for `seconds` at most; whether that is so."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: not self._live, seconds)
 
     def _at_exit(self, process: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from contextvars import copy_context
 from typing import Any
 
 import pytest
 
-from streamkit.flow.stream import Stream, drain, streams
+from streamkit.flow.stream import Stream, Streams, drain, streams
 
 ENVIRON = {
     "SCRIPT_NAME": "/app",
@@ -152,3 +153,41 @@ def test_the_registry_says_how_many_live() -> None:
     assert repr(streams) == "<Streams 1 live>"
     stream.leave()
     assert repr(streams) == "<Streams 0 live>"
+
+
+def test_a_signal_handler_that_raises_anywhere_leaves_the_registry_open() -> None:
+    """As a Ctrl-C may, between any two calls; whoever drains at exit would wait for ever."""
+
+    class Interrupted(BaseException):
+        pass
+
+    registry, left = Streams(), 0
+
+    def interrupt(frame: Any, event: str, argument: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and "exit" not in repr(argument):  # of the lock itself: C code, which nothing interrupts
+            raise Interrupted
+
+    def use() -> None:
+        stream = make()
+        registry._live[stream.id] = stream
+        registry.totals()
+        registry.snapshot()
+        list(registry)
+        stream.end("completed")
+        registry._remove(stream)
+
+    interrupted = 0
+    for number in range(1, 300):
+        left = number
+        try:
+            sys.setprofile(interrupt)
+            try:
+                use()
+            finally:
+                sys.setprofile(None)
+        except Interrupted:
+            interrupted += 1
+        assert not registry._changed._is_owned(), f"taken for ever, by an interrupt of call {number}"  # type: ignore[attr-defined]
+    assert interrupted > 20

@@ -81,7 +81,7 @@ from streamkit.flow.stream import streams
 from streamkit.flow.stream_threads import stream_threads
 done = threading.Event()
 stream_threads.run(done.wait)
-with streams._changed, stream_threads._lock:  # as another thread may at the moment of the fork
+with streams._lock, stream_threads._lock:  # as another thread may at the moment of the fork
     child = os.fork()
 if child == 0:
     assert len(stream_threads) == 0 and len(list(streams)) == 0

@@ -16,7 +16,7 @@ from tests.conftest import eventually
 
 def registered(registry: Streams, kind: str = "events") -> Stream:
     stream = Stream(kind, {"PATH_INFO": "/"}, copy_context())
-    with registry._changed:
+    with registry._lock:
         registry._live[stream.id] = stream
     return stream
 
