@@ -266,13 +266,15 @@ class Stream:
             releases: list[Callable[[], object]] = []
             if last:
                 releases, self._releases = self._releases, []
-        for release in releases:
-            release()
-        if last and elsewhere is not None and self._callbacks:
-            elsewhere(self._finish)
-        elif last:
-            self._finish(error)
-        elif error is not None:
+        try:
+            for release in releases:
+                release()
+        finally:
+            if last and elsewhere is not None and self._callbacks:
+                elsewhere(self._finish)
+            elif last:
+                self._finish(error)
+        if error is not None and not last:
             raise error
 
     def _finish(self, first: BaseException | None = None) -> None:
@@ -283,14 +285,16 @@ class Stream:
             self.state = "ended"
         # A copy, because the producer's thread may still be on its way out of the context itself.
         context = self._context.copy()
-        for callback in callbacks:
-            try:
-                context.run(callback)
-            except BaseException as error:  # every callback runs, then the first error is raised
-                if first is not None:
-                    log.exception("stream %s: a further callback failed", self.id)
-                first = error if first is None else first
-        streams._remove(self)
+        try:
+            for callback in callbacks:
+                try:
+                    context.run(callback)
+                except BaseException as error:  # every callback runs, then the first error is raised
+                    if first is not None:
+                        log_failure("stream %s: a further callback failed", self.id)
+                    first = error if first is None else first
+        finally:  # whatever a signal handler raises between two of them
+            streams._remove(self)
         self._write_last_line()
         if first is not None:
             raise first

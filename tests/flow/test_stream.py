@@ -191,3 +191,38 @@ def test_a_signal_handler_that_raises_anywhere_leaves_the_registry_open() -> Non
             interrupted += 1
         assert not registry._changed._is_owned(), f"taken for ever, by an interrupt of call {number}"  # type: ignore[attr-defined]
     assert interrupted > 20
+
+
+def test_what_fails_between_two_callbacks_does_not_keep_the_stream_in_the_registry(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted(*arguments: object) -> None:
+        raise Interrupted
+
+    stream = make()
+    streams._add(stream)
+    stream.call_on_close(lambda: 1 / 0)
+    stream.call_on_close(lambda: 1 / 0)
+    monkeypatch.setattr("streamkit.flow.stream.log_failure", interrupted)
+    with pytest.raises(Interrupted):
+        stream.leave()
+    assert stream not in streams
+
+
+def test_a_release_that_is_interrupted_does_not_keep_the_callbacks_from_running() -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupted() -> None:
+        raise Interrupted
+
+    stream, calls = make(), []
+    stream.release_at_end(interrupted)
+    stream.call_on_close(lambda: calls.append("closed"))
+    with pytest.raises(Interrupted):
+        stream.leave()
+    assert calls == ["closed"]
+    assert stream.state == "ended"
