@@ -132,7 +132,10 @@ class SocketConnection:
             pass  # closed already: the next write says so
 
     def limit_file(self) -> None:
-        plain = self._is_plain_tcp()
+        try:
+            plain = self._is_plain_tcp()
+        except OSError:
+            return  # closed already: the next write says so
         self.limit_writes()
         if plain and self._limited:
             try:

@@ -102,10 +102,13 @@ def open_beneath(
             raise
     finally:
         os.close(folder)
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode):
+    try:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise _missing(name)
+    except BaseException:
         os.close(descriptor)
-        raise _missing(name)
+        raise
     return OpenFile(descriptor, facts)
 
 
