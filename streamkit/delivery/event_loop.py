@@ -113,9 +113,11 @@ class EventLoop:
                 return
             try:
                 self._open()
-            except (OSError, RuntimeError) as error:
+            except BaseException as error:
                 self._close()
-                raise TooManyStreams(f"the event loop cannot be started: {error}") from error
+                if isinstance(error, (OSError, RuntimeError)):
+                    raise TooManyStreams(f"the event loop cannot be started: {error}") from error
+                raise
             self._running = True
         descriptors.prepare()
 

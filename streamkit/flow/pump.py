@@ -65,6 +65,9 @@ class Pump(Chunks[Frame]):
         self._waiting = False  # the sending thread waits
         self._wake: Callable[[], object] | None = None  # or it never waits, and is called ...
         self._armed = False  # ... once after each take
+        self._begun = (
+            threading.Lock()
+        )  # taken once and kept, by whoever runs the producer; nobody waits for it
         self._running = False
         self._turned_at = 0  # the size of the queue at the last turn
         self._computed = 0.0  # processor time of the producing thread at its last turn
@@ -80,8 +83,10 @@ class Pump(Chunks[Frame]):
         self._stream.join_in()
         try:
             stream_threads.run(self._run)
-        except BaseException:
-            self._stream.leave()
+        except BaseException:  # of a signal handler, perhaps, while the thread is at work
+            self._running = not self._begin()
+            if not self._running:
+                self._stream.leave()
             raise
         self._running = True
 
@@ -207,7 +212,13 @@ class Pump(Chunks[Frame]):
     def _is_full(self) -> bool:
         return self._size >= self._limit or len(self._frames) >= QUEUE_FRAMES
 
+    def _begin(self) -> bool:
+        """Whether the producer is the caller's from now on: true for the first who asks."""
+        return self._begun.acquire(blocking=False)
+
     def _run(self) -> None:
+        if not self._begin():
+            return
         context = self._context
         error: BaseException | None = None
         try:

@@ -38,7 +38,7 @@ class StreamThreads:
     def _reset(self) -> None:
         """A new process starts with no workers: threads do not survive a fork."""
         self._lock = threading.Lock()
-        self._idle: list[queue.SimpleQueue[Task]] = []
+        self._idle: list[queue.SimpleQueue[Task | None]] = []
         self._count = 0
 
     def __len__(self) -> int:
@@ -52,7 +52,10 @@ class StreamThreads:
             return self._count - len(self._idle)
 
     def run(self, task: Task) -> None:
-        """Run `task()` on a thread of its own, now. Raises TooManyStreams when `maximum` threads are at work."""
+        """Run `task()` on a thread of its own, now. Raises TooManyStreams when `maximum` threads are at work.
+
+        What a signal handler raises meanwhile is raised here, and leaves open whether the task runs.
+        """
         with self._lock:
             if self._idle:
                 self._idle.pop().put(task)
@@ -63,17 +66,25 @@ class StreamThreads:
                 )
             self._count += 1
             number = self._count
-        inbox: queue.SimpleQueue[Task] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         inbox.put(task)
-        thread = threading.Thread(target=self._work, args=(inbox,), name=f"streamkit-{number}", daemon=True)
         try:
-            thread.start()
-        except RuntimeError as error:  # the system refuses another thread, or the interpreter is stopping
+            threading.Thread(
+                target=self._work, args=(inbox,), name=f"streamkit-{number}", daemon=True
+            ).start()
+        except BaseException as error:
+            try:
+                inbox.get_nowait()
+            except queue.Empty:  # the thread is at work: a signal handler has raised behind its start
+                raise error from None
+            inbox.put(None)  # for a thread that begins all the same
             with self._lock:
                 self._count -= 1
-            raise TooManyStreams(f"no thread can be started: {error}") from error
+            if isinstance(error, RuntimeError):  # the system refuses another, or the interpreter is stopping
+                raise TooManyStreams(f"no thread can be started: {error}") from error
+            raise
 
-    def _work(self, inbox: queue.SimpleQueue[Task]) -> None:
+    def _work(self, inbox: queue.SimpleQueue[Task | None]) -> None:
         while True:
             try:
                 task = inbox.get(timeout=self.idle_seconds)
@@ -84,6 +95,8 @@ class StreamThreads:
                         self._count -= 1
                         return
                 continue  # a task was put in between the time-out and the lock
+            if task is None:
+                return
             try:
                 task()
             except BaseException:  # whatever a task lets out, the thread serves on

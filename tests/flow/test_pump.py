@@ -16,6 +16,7 @@ from streamkit.flow.flush import FLUSH
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import QUEUE_BYTES, QUEUE_FRAMES, Pump
 from streamkit.flow.stream import Stream, streams
+from streamkit.flow.stream_threads import StreamThreads
 from tests.conftest import eventually
 
 FOREVER = float("inf")
@@ -98,6 +99,53 @@ def test_the_first_item_does_not_wait_for_company(kind: type[Any]) -> None:
     assert chunks.take(FOREVER) == b"one "
     asked.set()
     assert everything(chunks) == b"two ."
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_signal_handler_that_raises_beside_the_start_of_the_thread_ends_the_stream_once(
+    begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    closed: list[str] = []
+    at_work, going_on = threading.Event(), threading.Event()
+
+    class Words(list[str]):
+        def __next__(self) -> str:
+            at_work.set()
+            going_on.wait(10)
+            raise StopIteration
+
+        def __iter__(self) -> Any:
+            return self
+
+        def close(self) -> None:
+            closed.append(threading.current_thread().name)
+
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begun:
+            start(thread)
+            assert at_work.wait(10)
+        raise Interrupted
+
+    monkeypatch.setattr("streamkit.flow.pump.stream_threads", StreamThreads())
+    chunks, stream = make(Pump, Words())
+    ended: list[str] = []
+    stream.call_on_close(lambda: ended.append("once"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Interrupted):
+            chunks.start()
+    chunks.close()
+    assert not begun or not ended
+    stream.leave()
+    going_on.set()
+    eventually(lambda: ended)
+    assert len(closed) == len(ended) == 1
+    assert (closed[0] == threading.current_thread().name) is not begun
 
 
 def test_the_first_item_does_not_wait_behind_a_head(monkeypatch: pytest.MonkeyPatch) -> None:

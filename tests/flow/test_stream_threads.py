@@ -54,6 +54,37 @@ def test_a_task_that_fails_does_not_take_its_thread_along(caplog: pytest.LogCapt
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_signal_handler_that_raises_beside_the_start_of_a_thread(
+    begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    pool = StreamThreads(idle_seconds=30)
+    at_work, going_on = threading.Event(), threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        if begun:
+            start(thread)
+            assert at_work.wait(10)
+        raise Interrupted
+
+    def task() -> None:
+        at_work.set()
+        going_on.wait(10)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Interrupted):
+            pool.run(task)
+    assert pool.working == begun
+    going_on.set()
+    eventually(lambda: pool.working == 0)
+    run_and_wait(pool)
+
+
 def test_a_log_handler_that_raises_takes_no_thread_along(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **named: object) -> None:
         raise ValueError("no log to be had")
