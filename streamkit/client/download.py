@@ -171,6 +171,7 @@ class _Download:
         self._note = part.note(self._source)
         self._resumed_from = 0 if self._note is None else part.size
         self._digests: list[tuple[str, bytes, int]] = []  # algorithm, digest, from which byte on
+        self._more_may_follow = False  # the last answer was a range that did not tell how long the whole is
 
     def run(self, stop: StopSignal, max_retries: int | None) -> Downloaded:
         """Try until it is done. Raises what `download` raises."""
@@ -271,6 +272,7 @@ class _Download:
             self._start_over()
             raise _TryAgain("the part is not the beginning of the file")
         self._digests = _digests(response.headers.get_all("Repr-Digest"), 0)
+        self._more_may_follow = False
 
     def _take_up(self, response: http.client.HTTPResponse, body: ResponseBody) -> int:
         """206: see that it goes on with what is here, by position, length and validator; return where it ends.
@@ -290,7 +292,7 @@ class _Download:
             or (size is not None and end > size)
             or (note.size is not None and size != note.size)
             or (body.length is not None and body.length != end - start)
-            # "*" is a length that the server did not know (RFC 9110 section 14.4): more may follow the range.
+            # "*": the server does not know the length (RFC 9110 section 14.4), and only `sha256` tells that it is all.
             or (size is None and self._sha256 is None)
             # Section 15.3.7 demands the ETag that a 200 would have; Last-Modified it should leave out.
             or (note.validator.startswith('"') and "ETag" not in headers)
@@ -298,6 +300,7 @@ class _Download:
         ):
             raise self._another_part()
         self._note = Note(note.source, note.validator, size)
+        self._more_may_follow = size is None
         self._check_size()
         # What an earlier answer told of the whole still holds: this is the same representation.
         whole = _digests(headers.get_all("Repr-Digest"), 0) or [one for one in self._digests if one[2] == 0]
@@ -317,6 +320,7 @@ class _Download:
                 200,
             )
         self._resumed_from = 0
+        self._more_may_follow = False
         self._note = Note(self._source, _validator(response.headers), body.length)
         self._part.begin(self._note)
         self._check_size()
@@ -363,6 +367,8 @@ class _Download:
         for algorithm, digest, start in digests:
             found = self._part.digest(algorithm.replace("-", ""), start)
             if found != digest:
+                if self._more_may_follow:
+                    raise _TryAgain("the range that came is not the end of the file")
                 size = self._part.size
                 self._part.remove()
                 raise DigestMismatch(

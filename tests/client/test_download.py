@@ -201,6 +201,25 @@ def test_a_range_that_is_shorter_than_asked_for_is_gone_on_from(server: Server, 
     assert [ranged for ranged, _ in ranges(server)] == [None, "bytes=1000-", "bytes=3000-", "bytes=3001-"]
 
 
+def test_a_short_range_of_a_whole_whose_length_nobody_tells_is_gone_on_from(
+    server: Server, tmp_path: Path
+) -> None:
+    """RFC 9110 section 14.4; a digest that does not fit yet says nothing against the bytes that have come."""
+
+    def some(start: int, end: int) -> bytes:
+        head = f"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {start}-{end - 1}/*\r\n"
+        return f'{head}Content-Length: {end - start}\r\nETag: "c"\r\n\r\n'.encode() + DATA[start:end]
+
+    head = b'HTTP/1.1 200 OK\r\nETag: "c"\r\nTransfer-Encoding: chunked\r\n\r\n'
+    begun = head + chunked(DATA[:1000])
+    end = b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */3000\r\n\r\n"
+    url = server.start(begun, some(1000, 3000), some(3000, len(DATA)), begun, some(1000, 3000), end)
+    assert download(url, tmp_path / "file", sha256=SHA256, max_retries=1, timeout=10).verified
+    assert [ranged for ranged, _ in ranges(server)] == [None, "bytes=1000-", "bytes=3000-"]
+    with pytest.raises(DigestMismatch):
+        download(url, tmp_path / "file", sha256=SHA256, max_retries=1, timeout=10)
+
+
 def test_bytes_that_were_thrown_away_are_not_said_to_be_kept(server: Server, tmp_path: Path) -> None:
     url = server.start(ok(sent=1000), rest(900))
     with pytest.raises(DownloadError, match="another part than was asked for; nothing of it is kept"):
