@@ -32,6 +32,7 @@ from streamkit.client.parameters import check_callback, check_connection, check_
 from streamkit.client.partial_file import Note, PartialFile
 from streamkit.client.proxies import FROM_ENVIRONMENT
 from streamkit.client.response_body import ResponseBody
+from streamkit.client.response_head import status_words
 from streamkit.client.retry_after import retry_after_seconds
 from streamkit.client.stoppable_connection import StopSignal
 from streamkit.errors import DecodeError, DigestMismatch, DownloadError, EventSourceError
@@ -247,7 +248,7 @@ class _Download:
         self._read(body, end)
 
     def _refused(self, request: HTTPRequest, response: http.client.HTTPResponse) -> None:
-        message = f"{request} answered {response.status} {ascii(response.reason)[1:-1]}"
+        message = f"{request} answered {status_words(response)}"
         wait = retry_after_seconds(response.headers.get("Retry-After"))
         if response.status in PASSING and (wait is None or wait <= LONGEST_WAIT):
             raise _TryAgain(message, wait)

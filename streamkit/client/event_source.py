@@ -28,6 +28,7 @@ from streamkit.client.http_request import HTTPRequest, named_once, new_request
 from streamkit.client.parameters import check_callback, check_connection, check_limit
 from streamkit.client.proxies import FROM_ENVIRONMENT, checked_proxy
 from streamkit.client.response_body import ResponseBody
+from streamkit.client.response_head import status_words
 from streamkit.client.retry_after import retry_after_seconds
 from streamkit.client.stoppable_connection import Stopped, StopSignal
 from streamkit.errors import ConnectionLost, DecodeError, NotAnEventStream, StreamkitError, StreamRefused
@@ -315,9 +316,8 @@ class EventSource:
     def _refusal(self, request: HTTPRequest, response: http.client.HTTPResponse) -> StreamRefused:
         wait = retry_after_seconds(response.headers.get("Retry-After"))
         advice = "" if wait is None else f"; it asks to come back in {wait:.0f} s"
-        reason = ascii(response.reason)[1:-1]
         return StreamRefused(
-            f"{request} answered {response.status} {reason}{advice}",
+            f"{request} answered {status_words(response)}{advice}",
             response.status,
             self._exchange.excerpt(),
             wait,

@@ -51,6 +51,11 @@ class FinalResponse(http.client.HTTPResponse):
             self._socket.settimeout(seconds)
 
 
+def status_words(response: http.client.HTTPResponse) -> str:
+    """Return status and reason for a message, such as `503 Service Unavailable`, in ASCII."""
+    return f"{response.status} {ascii(response.reason)[1:-1]}".rstrip()
+
+
 class _Head:
     """The lines of a head, off the stream that goes on with the body.
 

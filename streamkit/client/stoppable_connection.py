@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
-from streamkit.client.response_head import FinalResponse
+from streamkit.client.response_head import FinalResponse, status_words
 from streamkit.errors import ProxyFailed
 
 # A gateway's words for a server that is away (RFC 9110 sections 15.6.3 to 15.6.5).
@@ -173,8 +173,7 @@ class StoppableConnection(http.client.HTTPConnection):
             answer.close()
         if 200 <= answer.status < 300:  # "Any 2xx (Successful) response"
             return
-        status = f"{answer.status} {ascii(answer.reason)[1:-1]}"
-        told = f"the proxy answered {status} when it was asked for a tunnel to {target}"
+        told = f"the proxy answered {status_words(answer)} when it was asked for a tunnel to {target}"
         if answer.status in _NOT_REACHED:
             raise ConnectionError(told)
         advice = "check its address and its user and password, or name the host in no_proxy"

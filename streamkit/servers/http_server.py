@@ -80,8 +80,12 @@ class StreamServer(http.server.HTTPServer):
         self.application = _as_application(app_or_routes)
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
             raise ValueError(f"port is {port!r}; it must be a whole number from 0 to 65535")
-        limits = {"head_timeout": head_timeout, "keep_alive": keep_alive, "body_timeout": body_timeout}
-        limits["write_timeout"] = write_timeout
+        limits = {
+            "head_timeout": head_timeout,
+            "keep_alive": keep_alive,
+            "body_timeout": body_timeout,
+            "write_timeout": write_timeout,
+        }
         for name, seconds in limits.items():
             if seconds == 0 or not _is_limit(seconds):
                 raise ValueError(

@@ -287,7 +287,7 @@ class WSGIExchange:
             close()
         except Exception as error:
             if not self._is_of_client(error):
-                logger.exception("close() of the answer to %s raised", self.request_line())
+                logger.exception("close() of the answer to %s raised", self._for_log())
 
     def _is_of_client(self, error: BaseException) -> bool:
         """Whether an exception only says that the client has left, stalls, or sent a broken body."""
@@ -304,13 +304,13 @@ class WSGIExchange:
         """Answer a failure where nothing was sent yet; make sure that nobody takes the answer for complete else."""
         # An application that closed the connection itself has told whoever is to know why.
         if self._is_of_client(error) or self._socket.fileno() < 0:
-            logger.debug("%s ended early: %r", self.request_line(), error)
+            logger.debug("%s ended early: %r", self._for_log(), error)
             refusal = _refusal_of(self._body.error)
             if refusal and not self._head_sent and self._client_error is None:
                 self._answer_plainly(refusal)
         else:
             if isinstance(error, Exception):  # the others go on to somebody who says so
-                logger.error("error while answering %s", self.request_line(), exc_info=error)
+                logger.error("error while answering %s", self._for_log(), exc_info=error)
             if not self._head_sent:
                 self._answer_plainly("500 Internal Server Error")
         is_event_stream = self._response is not None and self._response.is_event_stream
@@ -330,9 +330,9 @@ class WSGIExchange:
             self._send([head] if bodiless else [head, data])
             self.body_bytes = 0 if bodiless else len(data)
         except OSError as error:
-            logger.debug("the client of %s left before its %s: %r", self.request_line(), status, error)
+            logger.debug("the client of %s left before its %s: %r", self._for_log(), status, error)
 
-    def request_line(self) -> str:
+    def _for_log(self) -> str:
         """Method and path without query, safe for a log: nothing in it is as the client sent it but plain ASCII."""
         return f"{self._request.method} {self._request.log_path}"
 
