@@ -27,7 +27,6 @@ access_logger = logging.getLogger("streamkit.server.access")
 
 _RECEIVE_BYTES = 65536
 _LINGER_SECONDS = 2.0  # nginx lingers 5 s between reads, gunicorn 2; enough for bytes that are under way
-_LINGER_BYTES = 1 << 20
 _DRAIN_SECONDS = 2.0  # the wait for a small body that the application did not read
 
 
@@ -257,10 +256,9 @@ class Connection:
             self._read_timeout = None
             self._deadline = time.monotonic() + _LINGER_SECONDS
             self._buffer.clear()
-            received = 0
             try:
-                while received < _LINGER_BYTES and (data := self._receive(_RECEIVE_BYTES)):
-                    received += len(data)
+                while self._receive(_RECEIVE_BYTES) and time.monotonic() < self._deadline:
+                    pass
             except OSError:
                 pass
         with self._lock:

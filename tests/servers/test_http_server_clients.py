@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from streamkit.errors import ClientDisconnected
+from streamkit.servers import http_connection
 from streamkit.servers.request_head import MAX_HEADERS, HeadParser, RequestRefused
 from tests.servers.raw_client import (
     WAIT_SECONDS,
@@ -259,6 +261,28 @@ def test_a_client_that_leaves_mid_stream_ends_it_quietly_and_close_is_called_onc
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         assert body.closed.wait(WAIT_SECONDS)
     assert body.closes == 1
+
+
+def test_a_client_that_hears_nothing_before_it_has_sent_all_gets_its_answer() -> None:
+    size = 16_000_000
+    with running(deaf) as server, connected(server) as sock:
+        sock.sendall(get(method="POST", headers=f"Content-Length: {size}\r\n") + b"x" * size)
+        status, headers, body = read_answer(sock)
+        assert (status, headers["connection"], body) == (200, "close", b"ok")
+
+
+def test_a_client_that_never_ends_its_upload_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "_LINGER_SECONDS", 0.1)
+
+    def upload(sock: socket.socket) -> None:
+        until = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < until:
+            sock.sendall(b"x" * 65536)
+
+    with running(deaf) as server, connected(server) as sock:
+        sock.sendall(get(method="POST", headers=f"Content-Length: {10**17}\r\n"))
+        with pytest.raises(ConnectionError):
+            upload(sock)
 
 
 @pytest.mark.parametrize(
