@@ -213,8 +213,7 @@ def checked_url(url: str) -> SplitResult:
 
 def split_credentials(parts: SplitResult) -> tuple[SplitResult, tuple[str, str] | None]:
     """Return a URL without its user name and password, and those, decoded; None where it has none."""
-    information, at, location = parts.netloc.rpartition("@")
-    if not at:
-        return parts, None
+    information, _, location = parts.netloc.rpartition("@")
     user, _, password = information.partition(":")
-    return parts._replace(netloc=location), (unquote(user), unquote(password))
+    credentials = (unquote(user), unquote(password)) if user or password else None
+    return parts._replace(netloc=location), credentials

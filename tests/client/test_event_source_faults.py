@@ -294,6 +294,14 @@ def test_basic_authentication(server: Server, where: str) -> None:
     assert "authorization" not in other.requests[0][1]
 
 
+@pytest.mark.parametrize("nobody", ["@", ":@"])
+def test_a_user_without_name_and_password_is_none(server: Server, nobody: str) -> None:
+    """WHATWG URL: a URL includes credentials where one of the two is not empty."""
+    url = server.start(moved(307, f"http://{nobody}localhost:{server.port}/"), GONE)
+    assert data_of(url.replace("://", f"://{nobody}")) == []
+    assert [headers.get("authorization") for _, headers, _ in server.requests] == [None, None]
+
+
 def test_credentials_in_a_redirect(server: Server) -> None:
     inside = server.url.replace("://", "://u:p@")
     url = server.start(moved(307, inside), moved(307, "http://u:p@localhost:1/"))
