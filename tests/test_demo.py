@@ -363,7 +363,7 @@ def test_the_export_has_every_row_of_the_table(demo: Demo, library: dict[str, An
     response, body = demo.get("/definitions.csv")
     assert response.headers["Content-Type"].startswith("text/csv")
     rows = list(csv.reader(io.StringIO(body.decode())))
-    assert rows[0] == ["path", "line", "kind", "name"]
+    assert rows[0] == ["path", "size", "lines", "line", "kind", "name"]
     assert len(rows) - 1 == library["rows"] > 100
     response, packed = demo.get("/definitions.csv", headers={"Accept-Encoding": "gzip"})
     assert response.headers["Content-Encoding"] == "gzip"

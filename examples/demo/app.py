@@ -22,7 +22,7 @@ from urllib.parse import parse_qs
 
 from crowd import NoAddress, crowd, own_address
 from job import pack_installation
-from library import Library, search, source_files
+from library import EXPORTED, Library, search, source_files
 from server_log import keep_server_log
 from together import Together
 from tokens import UnknownModule, text_about, words
@@ -170,11 +170,11 @@ def shared_run(environ: Environ, topic: str, ask: Callable[[], Callable[[], Any]
 
 
 def library_csv(environ: Environ) -> Any:
-    """The whole table `definitions` as a download, compressed for clients that accept it."""
+    """Every function and class with its file's size and lines, compressed for clients that accept it."""
     if (busy := library_is_busy()) is not None:
         return busy
     connection = library.connect()
-    cursor = connection.execute("select path, line, kind, name from definitions order by rowid")
+    cursor = connection.execute(EXPORTED)
     return CSVResponse(
         cursor,
         filename="python-definitions.csv",
@@ -233,9 +233,7 @@ def broken_csv(environ: Environ) -> Any:
 
     def rows() -> Iterator[tuple[Any, ...]]:
         with closing(library.connect()) as connection:
-            for number, row in enumerate(
-                connection.execute("select path, line, kind, name from definitions")
-            ):
+            for number, row in enumerate(connection.execute(EXPORTED)):
                 if number == BREAK_AFTER_ROWS:
                     break
                 yield row
@@ -243,7 +241,8 @@ def broken_csv(environ: Environ) -> Any:
         time.sleep(0.5)  # a reset overtakes what is on its way: let the rows be seen first
         raise DemonstrationError("the producer failed on purpose")
 
-    return CSVResponse(rows, header=["path", "line", "kind", "name"], filename="broken.csv", flush_bytes=8192)
+    header = ["path", "size", "lines", "line", "kind", "name"]
+    return CSVResponse(rows, header=header, filename="broken.csv", flush_bytes=8192)
 
 
 # -- the site ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,9 @@ _SCHEMA = """
 create table files (path text primary key, size integer, lines integer, definitions integer);
 create table definitions (path text, line integer, kind text, name text);
 """
+EXPORTED = """
+select path, size, lines, line, kind, name from definitions join files using (path) order by definitions.rowid
+"""
 _KINDS = {ast.FunctionDef: "def", ast.AsyncFunctionDef: "async def", ast.ClassDef: "class"}
 
 
