@@ -416,6 +416,7 @@ class SQLiteBroker:
         """The connection, opened where there is none, and anew where the file was replaced."""
         self._check_open()
         if turn.connection is not None and turn.connection.inode != inode(self._path):
+            turn.connection.remove_journal()
             turn.disconnect()
         if turn.connection is None:
             turn.connection = open_file(self._path, BUSY_SECONDS)

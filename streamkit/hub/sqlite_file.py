@@ -14,6 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -66,9 +67,17 @@ class Connection(sqlite3.Connection):
     base: int  # the position before the very first record
     prefix: str  # of the ids
     inode: tuple[int, int]
+    file: str  # the path without links, beside which SQLite has the rest
     journal: str  # the path of the write-ahead log
     journal_inode: tuple[int, int]
     bell_is_known: bool
+
+    def remove_journal(self) -> None:
+        """Of a file that was replaced: SQLite would take this log for the new file's, and damage that."""
+        if inode(self.file) != self.inode and inode(self.journal) == self.journal_inode:
+            for path in (self.journal, f"{self.file}-shm"):
+                with suppress(OSError):
+                    os.unlink(path)
 
     def check_journal(self) -> None:
         """Raise where the write-ahead log was removed: what is written to this one reaches nobody who opens the file.
@@ -145,7 +154,8 @@ def _open(path: Path, busy_seconds: float) -> Connection:
     try:
         connection.inode = inode(path)  # at once: SQLite has just opened it
         _prepare(connection)
-        connection.journal = f"{os.path.realpath(path)}-wal"
+        connection.file = os.path.realpath(path)
+        connection.journal = f"{connection.file}-wal"
         connection.journal_inode = inode(connection.journal)
         connection.bell_is_known = False
         (connection.epoch,) = connection.execute("SELECT epoch FROM meta").fetchone()

@@ -899,9 +899,7 @@ def test_a_copy_that_is_put_back_is_another_log(url: str, tmp_path: Path) -> Non
         viewer = Viewer(hub.subscribe("t"))
         lost = hub.publish_many([("t", "lost"), ("t", "lost")])
         viewer.take(2)
-        for name in ("events.db-wal", "events.db-shm"):
-            (tmp_path / name).unlink()
-        os.replace(copy, file)
+        os.replace(copy, file)  # beside what SQLite kept for the other one
         expected = ["kept", "new 0", "new 1", "new 2", "new 3"]
         gap, *events = viewer.take(2 + 6)[2:]
         assert isinstance(gap, Gap)
@@ -910,3 +908,16 @@ def test_a_copy_that_is_put_back_is_another_log(url: str, tmp_path: Path) -> Non
         assert isinstance(gap, Gap)
         assert [event.data for event in events] == expected
         assert Viewer(hub.subscribe("t", last_event_id=events[-2].id)).data(1) == ["new 3"]
+
+
+def test_a_link_that_points_elsewhere_costs_the_first_file_nothing(tmp_path: Path) -> None:
+    first, link = tmp_path / "first.db", tmp_path / "events.db"
+    link.symlink_to(first)
+    with Hub(f"sqlite:///{first}") as other, Hub(f"sqlite:///{link}") as hub:
+        hub.publish("t", "1")
+        link.unlink()
+        link.symlink_to(tmp_path / "second.db")
+        hub.publish("t", "2")
+        other.publish("t", "3")
+        assert [record.data for record in other.broker.read(0, 10)] == ["1", "3"]
+        assert [record.data for record in hub.broker.read(0, 10)] == ["2"]
