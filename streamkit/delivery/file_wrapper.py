@@ -110,8 +110,11 @@ class SentFile:
             self._closed = True
         reached, shrunk = self._reached, False
         if not self._file.closed:  # by the garbage collector, which knows no order
-            reached = min(max(reached, self._file.tell()), self._stop)
-            shrunk = os.fstat(self._file.fileno()).st_size < self._stop
+            try:
+                reached = min(max(reached, self._file.tell()), self._stop)
+                shrunk = os.fstat(self._file.fileno()).st_size < self._stop
+            except OSError:
+                pass  # something has closed the descriptor that it was lent
             self._file.close()
         if reached > self._start:
             self._stream.sent(reached - self._start)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 from pathlib import Path
@@ -51,3 +52,28 @@ def test_a_file_that_is_dropped_without_close_gives_everything_back(
         assert outcomes == ["completed" if read else "client_gone"]
         server.sendall(b"the next answer")  # the connection is the server's
         assert client.recv(100) == b"the next answer"
+
+
+def test_a_file_whose_descriptor_something_has_closed_ends_its_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"x" * 1000)
+    limiter = Limiter(max_streams=1)
+    server, client = socket.socketpair()
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "GET",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "gunicorn.socket": server,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+
+    def closed(descriptor: int) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with server, client:
+        answer: Any = FileResponse(path, limiter=limiter)(environ, lambda *_: None)
+        with monkeypatch.context() as patch:
+            patch.setattr("streamkit.delivery.file_wrapper.os.fstat", closed)
+            answer.close()
+    assert len(limiter) == len(streams) == 0
