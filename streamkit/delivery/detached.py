@@ -376,7 +376,10 @@ class DetachedConnection(Tally):
         outflow = self.outflow
         if outflow is not None:
             outflow.stream.end("client_gone")
-        self._close()
+        if outflow is None or self._chunked:
+            self._close()
+        else:  # who shut down one side alone, and reads on, would take the end of the connection for that of the body
+            self._abort()
 
     def _abort(self) -> None:
         """End with a reset: it frees what the kernel holds for a client that does not read, and looks broken."""

@@ -143,6 +143,20 @@ def test_a_connection_that_cannot_be_taken_stays_with_its_server(
     eventually(lambda: len(streams) == len(limiter) == 0)
 
 
+def test_a_client_that_shuts_down_its_sending_side_does_not_take_half_a_body_for_a_whole(pair: Pair) -> None:
+    """Without chunks and without a length the end of the connection is the end of the body."""
+    server, client = pair
+    body = captured(server, Limiter(max_streams=1))
+    with pytest.raises(StopIteration):
+        next(body)
+    body.close()
+    server.close()
+    assert client.recv(10)
+    client.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionResetError):
+        received(client)
+
+
 class Interrupt(BaseException):
     """What a signal handler raises."""
 
