@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BENCH ?=
 PYZ ?= streamkit.pyz
 
-.PHONY: run test check bench bare services pyz clean
+.PHONY: run test check bench bare oldest services pyz clean
 
 $(VENV)/.server: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,12 @@ $(VENV)/.bench: $(VENV)/.installed
 .venv-bare/.installed:
 	$(PYTHON) -m venv .venv-bare
 	.venv-bare/bin/pip install --quiet --disable-pip-version-check pytest
+	touch $@
+
+.venv-oldest/.installed:
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check pytest pytest-timeout h11 \
+		gunicorn==22.0.0 werkzeug==2.3.0 flask==2.3.0
 	touch $@
 
 run: $(VENV)/.server  ## the demo on http://127.0.0.1:8000 under stock gunicorn
@@ -43,6 +49,10 @@ bench: $(VENV)/.bench  ## the figures of benchmarks/README.md; BENCH=name runs o
 bare: .venv-bare/.installed  ## the suite with no dependency installed but pytest
 	.venv-bare/bin/python -X dev -m pytest
 
+oldest: .venv-oldest/.installed  ## the servers' tests with the oldest versions that setup.cfg allows
+	.venv-oldest/bin/python -X dev -m pytest --timeout 120 -k 'gunicorn or werkzeug' \
+		$(addprefix tests/wire/test_,detached.py disconnects.py gunicorn_hooks.py servers.py)
+
 services:  ## Debian packages that some tests need: servers, and clients to try them with
 	apt-get update
 	apt-get install -y --no-install-recommends \
@@ -57,5 +67,5 @@ pyz:  ## one file, $(PYZ), for scripts that can install nothing
 	$(PYTHON) -m zipapp build/pyz --output $(PYZ) --python '/usr/bin/env python3' --compress
 
 clean:
-	rm -rf $(VENV) .venv-bare build dist *.egg-info $(PYZ)
+	rm -rf $(VENV) .venv-bare .venv-oldest build dist *.egg-info $(PYZ)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

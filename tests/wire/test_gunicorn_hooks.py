@@ -56,7 +56,14 @@ def test_a_reload_moves_streams_to_the_new_worker(tmp_path: Path, monkeypatch: p
         for reader in readers:
             reader.join(20)
         assert all(b"retry: " in body for body in bodies)
-        eventually(lambda: server.state()["live"] == [])
+
+        def ended() -> bool:
+            try:
+                return bool(server.state()["live"] == [])
+            except ConnectionError:  # gunicorn 22 drops what its old worker has accepted and not begun
+                return False
+
+        eventually(ended)
 
 
 def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
