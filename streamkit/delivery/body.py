@@ -272,7 +272,7 @@ class Body:
         """A clean end, or the error without one."""
         error = outflow.error
         if outflow.stream.outcome in NOBODY_READS:
-            self.connection.hang_up()
+            self.connection.break_off()
         elif error is not None and outflow.framing.resets:
             self.connection.reset()
         try:

@@ -60,6 +60,10 @@ class Connection(Protocol):
         """End both directions, so that nothing that the server still writes can look like a complete answer."""
         ...
 
+    def break_off(self) -> None:
+        """As `hang_up`, with a reset where the system can: for a body whose end is that of the connection."""
+        ...
+
     def reset(self) -> None:
         """End it with a TCP reset, which no proxy can mistake for the end of a complete body."""
         ...
@@ -84,6 +88,9 @@ class NoConnection:
         raise OSError(errno.ENOTCONN, "the server has lent no connection")
 
     def hang_up(self) -> None:
+        pass
+
+    def break_off(self) -> None:
         pass
 
     def reset(self) -> None:
@@ -187,6 +194,13 @@ class SocketConnection:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass  # the client was faster
+
+    def break_off(self) -> None:
+        try:
+            _disconnect(self._socket)
+        except OSError:
+            return  # closed already
+        self.hang_up()
 
     def reset(self) -> None:
         reset_connection(self._socket)

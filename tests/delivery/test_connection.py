@@ -71,6 +71,23 @@ def test_hanging_up_is_the_end_for_both(pair: Pair) -> None:
     connection.hang_up()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is the end of both directions")
+def test_breaking_off_is_an_error_for_a_client_that_still_reads(pair: Pair) -> None:
+    server, client = pair
+    connection = SocketConnection(server)
+    server.sendall(b"half of it")
+    client.shutdown(socket.SHUT_WR)
+    assert client.recv(100) == b"half of it"
+    connection.break_off()
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    with pytest.raises(ConnectionError):  # what servers expect of a client that has left
+        server.sendall(b"more")
+    connection.break_off()
+    server.close()
+    connection.break_off()
+
+
 def test_a_reset_is_an_error_for_the_client_even_with_file_objects_open(pair: Pair) -> None:
     server, client = pair
     with server.makefile("rb"):
@@ -174,4 +191,5 @@ def test_a_server_that_tells_nothing() -> None:
     connection.limit_file()
     connection.release()
     connection.hang_up()
+    connection.break_off()
     connection.reset()

@@ -88,6 +88,24 @@ def test_a_download_that_is_given_up(server: LiveServer) -> None:
     eventually(lambda: living(server) == [])
 
 
+@pytest.mark.parametrize("name", ["fallback", "gunicorn-gthread", "gunicorn-sync", "werkzeug"])
+def test_a_client_that_shuts_down_its_sending_side_does_not_take_half_a_body_for_a_whole(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over HTTP/1.0 the end of the connection is the end of the body."""
+    if name in MODULES:
+        pytest.importorskip(MODULES[name])
+    monkeypatch.setenv("STREAMKIT_DELIVERY", "threaded")
+    with running(name, tmp_path) as server:
+        with server.connect("/endless", version="1.0") as sock:
+            assert sock.recv(100_000)
+            sock.shutdown(socket.SHUT_WR)
+            with pytest.raises(ConnectionResetError), sock.makefile("rb") as body:
+                body.read()
+        eventually(lambda: living(server) == [])
+        assert "Traceback" not in server.log()
+
+
 def test_a_pipelined_request_is_not_taken_for_a_goodbye(server: LiveServer) -> None:
     with first_event(server, "/beating", b"data: first\n\n") as sock:
         sock.sendall(b"GET /state HTTP/1.1\r\nHost: localhost\r\n\r\n")
