@@ -38,10 +38,13 @@ class MemoryBroker:
         self.url = url
         self._retain = RETAIN if retain is None else retain
         self._retain_seconds = retain_seconds
-        self._condition = threading.Condition(threading.RLock())
         self._clear()
 
     def _clear(self) -> None:
+        # Always entered itself: entering a Condition is Python code, and what a signal handler raises in there leaves
+        # it taken.
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
         self._epoch = secrets.token_hex(4)
         self._records: list[Record] = []
         self._times: list[float] = []  # time.monotonic() of each record, where that is asked for
@@ -56,7 +59,7 @@ class MemoryBroker:
 
     def append(self, entries: Sequence[Entry]) -> list[str]:
         """Add to the log; see `Broker.append`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             prefix = f"{self._epoch}-"
             own_ids = [entry.id for entry in entries if entry.id is not None]
@@ -113,7 +116,7 @@ class MemoryBroker:
 
     def read(self, after: Position, limit: int) -> list[Record]:
         """What follows `after`; see `Broker.read`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             return self._read(after, limit)
 
@@ -130,7 +133,7 @@ class MemoryBroker:
     def follow(self, after: Position, limit: int, timeout: float) -> list[Record]:
         """What follows `after`, waited for; see `Broker.follow`."""
         deadline = time.monotonic() + timeout
-        with self._condition:
+        with self._lock:
             while True:
                 self._check_open()
                 found = self._read(after, limit)
@@ -143,25 +146,25 @@ class MemoryBroker:
 
     def wake(self) -> None:
         """Make `follow` return; see `Broker.wake`."""
-        with self._condition:
+        with self._lock:
             self._woken = True
             self._condition.notify_all()
 
     def head(self) -> Position:
         """The newest position."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             return self._head
 
     def floor(self) -> Position:
         """The position before the oldest record that is held."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             return self._floor
 
     def locate(self, id: str) -> Position | None:
         """Where this id is; see `Broker.locate`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             known = self._own_ids.get(id)
             if known is not None:
@@ -177,7 +180,7 @@ class MemoryBroker:
 
     def claim(self, name: str, holder: str, seconds: float) -> str:
         """Take a lease; see `Broker.claim`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             held = self._leases.get(name)
             if held is not None:
@@ -188,7 +191,7 @@ class MemoryBroker:
     def renew(self, leases: Sequence[tuple[str, str]], seconds: float) -> list[LeaseState]:
         """Extend leases; see `Broker.renew`."""
         states: list[LeaseState] = []
-        with self._condition:
+        with self._lock:
             self._check_open()
             for name, holder in leases:
                 held = self._leases.get(name)
@@ -201,7 +204,7 @@ class MemoryBroker:
 
     def release(self, name: str, holder: str) -> bool:
         """Give a lease up; see `Broker.release`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             held = self._leases.get(name)
             if held is None or held[0] != holder:
@@ -211,7 +214,7 @@ class MemoryBroker:
 
     def holder(self, name: str) -> str | None:
         """Who has a lease."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             held = self._leases.get(name)
             return None if held is None else held[0]
@@ -219,14 +222,14 @@ class MemoryBroker:
     def expired(self) -> list[tuple[str, str]]:
         """Leases that nobody renewed in time; see `Broker.expired`."""
         now = time.monotonic()
-        with self._condition:
+        with self._lock:
             self._check_open()
             late = [(name, held[0]) for name, held in self._leases.items() if held[1] <= now]
         return late[:100]
 
     def request_stop(self, name: str, holder: str) -> bool:
         """Ask the holder of a lease to stop; see `Broker.request_stop`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             held = self._leases.get(name)
             if held is None or held[0] != holder:
@@ -239,7 +242,7 @@ class MemoryBroker:
     def announce(self, counts: Mapping[str, int], seconds: float) -> None:
         """Say how many listen here; see `Broker.announce`."""
         now = time.monotonic()
-        with self._condition:
+        with self._lock:
             self._check_open()
             if now >= self._present_until:
                 self._present.clear()
@@ -252,7 +255,7 @@ class MemoryBroker:
 
     def present(self, topic: str) -> int | None:
         """How many listen; see `Broker.present`."""
-        with self._condition:
+        with self._lock:
             self._check_open()
             return self._present.get(topic, 0) if time.monotonic() < self._present_until else 0
 
@@ -260,12 +263,11 @@ class MemoryBroker:
 
     def after_fork(self) -> None:
         """The child has a log of its own from here on, with an epoch of its own: the parent's ids are gaps to it."""
-        self._condition = threading.Condition(threading.RLock())
         self._clear()
 
     def close(self) -> None:
         """Forget everything and wake `follow`."""
-        with self._condition:
+        with self._lock:
             self._closed = True
             self._records = []
             self._own_ids = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from streamkit.errors import DuplicateEvent, HubClosed
 from streamkit.formats.event_schema import EventSchemaError, event
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.formats.last_event_id import UNKNOWN_CURSOR
+from streamkit.hub.broker import Entry
 from streamkit.hub.gap import Gap
 from streamkit.hub.hub import Hub
 from streamkit.hub.memory import MemoryBroker
@@ -453,3 +455,34 @@ def test_unexpected_records_are_left_out(hub: Hub, caplog: pytest.LogCaptureFixt
         hub.broker.append([Entry("t", "x", "two\nlines", None), Entry("t", "fine", None, None)])
         assert viewer.data(1) == ["fine"]
     assert "cannot be sent and is left out" in caplog.text
+
+
+def test_a_signal_handler_that_raises_anywhere_leaves_the_log_in_memory_open() -> None:
+    """As a Ctrl-C may, between any two calls; every publisher after it would wait for ever."""
+
+    class Interrupted(BaseException):
+        pass
+
+    left = 0
+
+    def interrupt(frame: Any, event: str, argument: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0 and "exit" not in repr(argument):  # of the lock itself: C code, which nothing interrupts
+            raise Interrupted
+
+    interrupted = 0
+    for number in range(1, 100):
+        broker, left = MemoryBroker(), number
+        try:
+            sys.setprofile(interrupt)
+            try:
+                broker.append([Entry("t", "x", None, None)])
+                broker.follow(0, 10, 0)
+                broker.head()
+            finally:
+                sys.setprofile(None)
+        except Interrupted:
+            interrupted += 1
+        assert not broker._lock._is_owned(), f"taken for ever, by an interrupt of call {number}"  # type: ignore[attr-defined]
+    assert interrupted > 20
