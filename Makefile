@@ -59,12 +59,12 @@ services:  ## Debian packages that some tests need: servers, and clients to try 
 		nginx-light apache2-bin chromium curl wget aria2 ffmpeg openssl unzip redis-server
 
 pyz:  ## one file, $(PYZ), for scripts that can install nothing
-	rm -rf build/pyz && mkdir -p build/pyz
-	cp -R streamkit build/pyz/streamkit
-	cp -R examples/demo build/pyz/demo
-	cp streamkit/__main__.py build/pyz/__main__.py
-	find build/pyz \( -name __pycache__ -o -name var \) -type d -prune -exec rm -rf {} +
-	$(PYTHON) -m zipapp build/pyz --output $(PYZ) --python '/usr/bin/env python3' --compress
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	cp -R streamkit "$$folder/streamkit"; \
+	cp -R examples/demo "$$folder/demo"; \
+	cp streamkit/__main__.py "$$folder/__main__.py"; \
+	find "$$folder" \( -name __pycache__ -o -name var \) -type d -prune -exec rm -rf {} +; \
+	$(PYTHON) -m zipapp "$$folder" --output $(PYZ) --python '/usr/bin/env python3' --compress
 
 clean:
 	rm -rf $(VENV) .venv-bare .venv-oldest build dist *.egg-info $(PYZ)
