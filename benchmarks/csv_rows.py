@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator
 
 from benchmarks.gunicorn_server import gunicorn, read_all, read_body
-from benchmarks.measure import Figure, medians, must_agree
+from benchmarks.measure import Figure, chunks_of, medians, must_agree
 from benchmarks.tables import Row, rows
 from streamkit import CSVResponse
 
@@ -29,7 +29,7 @@ def bare(table: list[Row]) -> str:
 
 def chunks(table: list[Row]) -> list[bytes]:
     """All chunks of the response, as a server would get them."""
-    return list(CSVResponse(table).chunks({}))
+    return list(chunks_of(CSVResponse(table)))
 
 
 def figures() -> Iterator[Figure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from benchmarks.measure import Figure, medians, must_agree
+from benchmarks.measure import Figure, chunks_of, medians, must_agree
 from benchmarks.tables import records
 from streamkit import NDJSONResponse
 
@@ -25,7 +25,7 @@ def bare(table: list[Record]) -> list[str]:
 
 def chunks(table: list[Record]) -> list[bytes]:
     """All chunks of the response, as a server would get them."""
-    return list(NDJSONResponse(table).chunks({}))
+    return list(chunks_of(NDJSONResponse(table)))
 
 
 def figures() -> Iterator[Figure]:

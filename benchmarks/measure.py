@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median, quantiles
 from time import perf_counter, process_time
+
+from streamkit.responses.streamed import StreamedResponse
 
 Clock = Callable[[], float]
 
@@ -103,3 +105,8 @@ def must_agree(what: str, answers: Mapping[str, object]) -> None:
             raise AssertionError(
                 f"{what}: {name} gives another answer than {first_name}: {answer!r:.200}, {first!r:.200}"
             )
+
+
+def chunks_of(response: StreamedResponse) -> Iterable[bytes]:
+    """What a server gets to send."""
+    return response.get_wsgi_response({"REQUEST_METHOD": "GET"})[0]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from benchmarks.gunicorn_server import ROOT
-from benchmarks.measure import Figure
+from benchmarks.measure import Figure, chunks_of
 from benchmarks.tables import records, rows
 from streamkit import CSVResponse, NDJSONResponse
 
@@ -23,7 +23,7 @@ def export(kind: str, count: int) -> None:
     """Run in a process of its own: take all chunks, print the bytes sent and the peak of the memory in bytes."""
     response = CSVResponse(rows(count)) if kind == "csv" else NDJSONResponse(records(count))
     sent = 0
-    for chunk in response.chunks({}):
+    for chunk in chunks_of(response):
         sent += len(chunk)
     print(sent, peak_bytes())
 

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.measure import Figure, medians, must_agree
+from benchmarks.measure import Figure, chunks_of, medians, must_agree
 from streamkit import CSVResponse, NDJSONResponse
 from streamkit.responses.zip_archive import ZipResponse
 
@@ -99,7 +99,7 @@ class Stored:
 
     def csv(self) -> list[bytes]:
         """All chunks of the response, as a server would get them."""
-        return list(CSVResponse(self.connection.execute(self.QUERY)).chunks({}))
+        return list(chunks_of(CSVResponse(self.connection.execute(self.QUERY))))
 
     def records(self) -> sqlite3.Cursor:
         """A cursor whose rows are dicts, by the recipe of the `sqlite3` documentation."""
@@ -121,7 +121,7 @@ class Stored:
         """All chunks of the response, as a server would get them."""
         from orjson import dumps
 
-        return list(NDJSONResponse(self.records(), dumps=dumps).chunks({}))
+        return list(chunks_of(NDJSONResponse(self.records(), dumps=dumps)))
 
 
 def figures() -> Iterator[Figure]:
@@ -196,7 +196,7 @@ def export(what: str) -> None:
         response = ZipResponse([("zeros", sparse)]) if what == "zip" else CSVResponse(table)
         idle = peak_bytes()
         sent = 0
-        for chunk in response.chunks({}):
+        for chunk in chunks_of(response):
             sent += len(chunk)
         print(sent, idle, peak_bytes())
 
