@@ -23,6 +23,7 @@ import enum
 import types
 import typing
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
@@ -44,22 +45,22 @@ class Mismatch(Exception):
         self.given = given
 
 
-class FieldType:
+class FieldType(ABC):
     """One type. `words` say what it is, for people."""
 
     words = "anything"
 
+    @abstractmethod
     def write(self, value: object, path: str) -> object:
         """A Python value as what `json` writes. Raises Mismatch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, value: object, path: str) -> object:
         """What `json` gave as the Python value. Raises Mismatch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def schema(self, describe: Describe) -> JSONSchema:
         """JSON Schema 2020-12 of what is written."""
-        raise NotImplementedError
 
     def mismatch(self, value: object, path: str) -> Mismatch:
         """The error for `value`."""
