@@ -1,8 +1,9 @@
-"""The failures that end nothing: logged by threads that serve on, and by functions that never raise."""
+"""Logging for threads that serve on, and for functions that never raise: what a handler raises ends nothing."""
 
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 from typing import Final
 
@@ -10,11 +11,16 @@ log: Final = logging.getLogger("streamkit")
 
 
 def log_failure(message: str, *arguments: object) -> None:
-    """Log the exception that is handled now. Never raises, as `log.exception` does where a handler or a filter of the
-    application's raises; then both are printed.
+    """Log the exception that is handled now, at ERROR with its traceback. Never raises."""
+    log_surely(logging.ERROR, message, *arguments, error=sys.exc_info()[1])
+
+
+def log_surely(level: int, message: str, *arguments: object, error: BaseException | None = None) -> None:
+    """Log at `level`, with the traceback of `error` if there is one. Never raises, as `logging` does where a handler or
+    a filter of the application's raises; that is printed.
     """
     try:
-        log.exception(message, *arguments)  # noqa: LOG004 - called by handlers alone
+        log.log(level, message, *arguments, exc_info=error)
     except BaseException:
         try:
             traceback.print_exc()

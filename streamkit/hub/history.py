@@ -13,11 +13,10 @@ from bisect import bisect_right, insort
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from streamkit.flow.failure_log import log_surely
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub.broker import Broker, HistoryLost, Position, Record
 from streamkit.hub.subscription import room_for
-
-log: Final = logging.getLogger("streamkit")
 
 # Records in one step: a few tenths of a millisecond.
 STEP_RECORDS: Final = 250
@@ -102,7 +101,8 @@ def encoded(records: Sequence[Record]) -> list[Sent]:
         try:
             event = ServerSentEvent(record.data, event=record.event, id=record.id)
         except (TypeError, ValueError) as error:
-            log.warning("hub: the record at %s cannot be sent and is left out: %s", record.position, error)
+            text = "hub: the record at %s cannot be sent and is left out: %s"
+            log_surely(logging.WARNING, text, record.position, error)
             continue
         sent.append(Sent(record, event, room_for(event)))
     return sent

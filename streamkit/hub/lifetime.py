@@ -10,17 +10,16 @@ Law of this file
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import weakref
 from typing import TYPE_CHECKING, Final
 
+from streamkit.flow.failure_log import log_failure
 from streamkit.flow.stream import drain
 
 if TYPE_CHECKING:
     from streamkit.hub.hub import Hub
 
-log: Final = logging.getLogger("streamkit")
 
 _hubs: Final[weakref.WeakSet[Hub]] = weakref.WeakSet()
 
@@ -42,7 +41,7 @@ def _at_exit() -> None:
         try:
             hub.close()
         except Exception:
-            log.exception("hub: closing at exit failed")
+            log_failure("hub: closing at exit failed")
 
 
 def _after_fork() -> None:

@@ -23,6 +23,7 @@ from time import monotonic
 from typing import Final
 
 from streamkit.errors import BrokerUnavailable, HubClosed, TooManyStreams
+from streamkit.flow.failure_log import log_failure, log_surely
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub.broker import Broker, HistoryLost, Position, Record
 from streamkit.hub.gap import Gap
@@ -30,8 +31,6 @@ from streamkit.hub.history import History, Sent, encoded
 from streamkit.hub.run import end_of, is_over, start_id
 from streamkit.hub.subscription import Subscription
 from streamkit.hub.topics import Audience
-
-log: Final = logging.getLogger("streamkit")
 
 # Records in one batch: small enough that even to many subscribers it takes a few milliseconds.
 LIVE_RECORDS: Final = 500
@@ -135,15 +134,15 @@ class Reader:
                 self._turn()
                 if back_off > BACK_OFF_SECONDS[0]:
                     back_off = BACK_OFF_SECONDS[0]
-                    log.warning("hub: reading again")
+                    log_surely(logging.WARNING, "hub: reading again")
                 continue
             except HubClosed:
                 break
             except BrokerUnavailable as error:
                 if back_off == BACK_OFF_SECONDS[0]:
-                    log.warning("hub: %s; trying again", error)
+                    log_surely(logging.WARNING, "hub: %s; trying again", error)
             except BaseException:  # SystemExit and its kin, of a user's code: the thread serves all others on
-                log.exception("hub: reading failed; trying again")
+                log_failure("hub: reading failed; trying again")
             self._forget_who_left()
             self._stopping.wait(back_off)
             back_off = min(2 * back_off, BACK_OFF_SECONDS[1])
@@ -288,9 +287,10 @@ class Reader:
         """The log does not hold what comes next for this process: say so to everybody, and go on with what it holds."""
         # Both are asked before anything changes: where one fails, the next turn comes here again.
         floor, oldest = self._broker.floor(), self._history.oldest()
-        log.warning(
+        log_surely(
+            logging.WARNING,
             "hub: events were lost between two reads (more than is retained, or the log was replaced);"
-            " every subscriber is told by a gap event"
+            " every subscriber is told by a gap event",
         )
         self._position = floor
         self._history.forget()

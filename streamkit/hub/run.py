@@ -21,6 +21,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from streamkit.errors import DuplicateEvent, StreamkitError
+from streamkit.flow.failure_log import log_failure, log_surely
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.sources import Source, open_source
@@ -31,7 +32,6 @@ from streamkit.hub.subscription import Filter, Subscription
 if TYPE_CHECKING:
     from streamkit.hub.hub import Hub
 
-log: Final = logging.getLogger("streamkit")
 
 # Seconds without a heartbeat after which a run is given up as dead; heartbeats are 20 times as frequent, so a process
 # that is merely busy is not taken for dead.
@@ -131,7 +131,7 @@ class Producing:
             try:
                 source.cancel()
             except Exception:
-                log.exception("run %s: cancelling its producer failed", self.id)
+                log_failure("run %s: cancelling its producer failed", self.id)
 
     def give_up(self, *, publish: bool) -> None:
         """It was cancelled and does not end, and the hub is about to be closed: publish the end in its place.
@@ -139,7 +139,9 @@ class Producing:
         Without `publish` (a broker that does not answer has taken the time) some other process will, as `run_lost`.
         """
         self._given_up = True
-        log.warning("run %s on %s does not stop; it is left behind", self.id, ascii(self.topic))
+        log_surely(
+            logging.WARNING, "run %s on %s does not stop; it is left behind", self.id, ascii(self.topic)
+        )
         if publish:
             self._publish_end(None)
 
@@ -188,10 +190,12 @@ class Producing:
     def _publish_end(self, error: BaseException | None) -> None:
         if self._lost:
             # Its end is in the log already, unless the log itself was lost; then this one is the first.
-            log.error("run %s on %s: its lease was lost; it was stopped", self.id, ascii(self.topic))
+            log_surely(
+                logging.ERROR, "run %s on %s: its lease was lost; it was stopped", self.id, ascii(self.topic)
+            )
             event, words = "error", GONE
         elif error is not None and not self._cancelled:
-            log.error("run %s on %s failed", self.id, ascii(self.topic), exc_info=error)
+            log_surely(logging.ERROR, "run %s on %s failed", self.id, ascii(self.topic), error=error)
             code = error.code if isinstance(error, StreamkitError) else StreamkitError.code
             event, words = "error", {"message": "The run failed.", "code": code}
         else:
@@ -199,7 +203,7 @@ class Producing:
         try:
             publish_end(self._hub, self.topic, self.holder, event, words)
         except StreamkitError:
-            log.exception("run %s on %s: its end could not be published", self.id, ascii(self.topic))
+            log_failure("run %s on %s: its end could not be published", self.id, ascii(self.topic))
 
 
 def new_id() -> str:
@@ -261,7 +265,7 @@ def _publish(hub: Hub, topic: str, event: str, id: str, words: dict[str, str]) -
 
 def bury(hub: Hub, topic: str, holder: str) -> None:
     """Publish the end of a run whose process has died."""
-    log.error("run %s on %s: its process is gone", run_of(holder), ascii(topic))
+    log_surely(logging.ERROR, "run %s on %s: its process is gone", run_of(holder), ascii(topic))
     publish_end(hub, topic, holder, "error", GONE)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 from streamkit.errors import SubscriberTooSlow
+from streamkit.flow.failure_log import log_surely
 from streamkit.flow.pushed import PushedSource
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub.topics import check_pattern, is_pattern, matcher
@@ -25,8 +26,6 @@ from streamkit.hub.topics import check_pattern, is_pattern, matcher
 if TYPE_CHECKING:
     from streamkit.hub.broker import Position
     from streamkit.hub.hub import Hub
-
-log: Final = logging.getLogger("streamkit")
 
 # What one subscriber may have waiting: as many events, and as many bytes (of events of about one size) as the queue of
 # a pump. The events are shared by all subscribers, so this bounds how far behind one may be, more than memory.
@@ -264,7 +263,7 @@ class Subscription(PushedSource):
 
     def sleep_on(self, error: Exception) -> None:
         """`wake` raised, which it never should: no other stream misses an event for that; the next one tries again."""
-        log.error("hub: waking a stream failed", exc_info=error)
+        log_surely(logging.ERROR, "hub: waking a stream failed", error=error)
         self.asleep = True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Iterator
@@ -80,9 +81,11 @@ class Unavailable(MemoryBroker):
     """A log that cannot be read while `down`."""
 
     down = False
+    refused = 0
 
     def follow(self, after: Position, limit: int, timeout: float) -> list[Record]:
         if self.down:
+            self.refused += 1
             raise BrokerUnavailable("down")
         return super().follow(after, limit, timeout)
 
@@ -101,6 +104,32 @@ def test_streams_that_come_and_go_while_the_log_is_down_are_forgotten() -> None:
         broker.down = False
         hub.publish("t", "x")
         assert stays.data(1) == ["x"]
+
+
+class Raising(logging.Handler):
+    """A log handler that breaks, as a pipe that nobody reads any more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise SystemExit("no log to be had")
+
+
+def test_a_log_handler_that_raises_ends_neither_the_thread_nor_an_event() -> None:
+    broker, handler = Unavailable(), Raising()
+    with Hub(broker) as hub:
+        stays, bad = Viewer(hub.subscribe("t")), Viewer(hub.subscribe("t"))
+        logging.getLogger("streamkit").addHandler(handler)
+        try:
+            bad.subscription.wake = lambda: 1 / 0
+            hub.publish("t", "1")
+            assert stays.data(1) == ["1"]
+            broker.down = True
+            broker.wake()
+            eventually(lambda: broker.refused > 1)
+            broker.down = False
+            hub.publish("t", "2")
+            assert stays.data(2) == ["1", "2"]
+        finally:
+            logging.getLogger("streamkit").removeHandler(handler)
 
 
 class Losing(MemoryBroker):
