@@ -56,12 +56,12 @@ _HOME = {
     "ServerSentEvent": "formats.event_stream",
     "StreamingResponse": "responses.streaming",
     "ZipResponse": "responses.zip_archive",
-    "drain": "flow.stream",
+    "drain": "flow.streams",
     "every": "flow.every",
     "last_event_id": "formats.last_event_id",
     "run_process": "flow.run_process",
     "serve": "servers.http_server",
-    "streams": "flow.stream",
+    "streams": "flow.streams",
     "tail_file": "flow.tail_file",
 }
 
@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from streamkit.flow.limiter import Limiter
     from streamkit.flow.rate import Quota, Rate
     from streamkit.flow.run_process import run_process
-    from streamkit.flow.stream import drain, streams
+    from streamkit.flow.streams import drain, streams
     from streamkit.flow.tail_file import tail_file
     from streamkit.formats.event_stream import ServerSentEvent
     from streamkit.formats.event_stream_decoder import EventStreamDecoder

@@ -27,7 +27,8 @@ from streamkit.delivery.takeover import OPENING_BYTES, NotOurs, Takeover, lent_d
 from streamkit.errors import Draining, StreamkitError, TooManyStreams
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
-from streamkit.flow.stream import Stream, streams
+from streamkit.flow.stream import Stream
+from streamkit.flow.streams import streams
 
 log: Final = logging.getLogger("streamkit")
 

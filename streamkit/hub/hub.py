@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from streamkit.errors import Draining, HubClosed, StreamkitError, TooManyStreams
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.formats.event_stream import ServerSentEvent, declared_event
 from streamkit.hub import lifetime
 from streamkit.hub.broker import RETAIN, Broker, Entry

@@ -15,7 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Final
 
 from streamkit.flow.failure_log import log_failure
-from streamkit.flow.stream import drain
+from streamkit.flow.streams import drain
 
 if TYPE_CHECKING:
     from streamkit.hub.hub import Hub

@@ -19,7 +19,7 @@ import signal
 import threading
 from typing import Any
 
-from streamkit.flow.stream import EXIT_SECONDS, drain
+from streamkit.flow.streams import EXIT_SECONDS, drain
 
 __all__ = ["post_request", "post_worker_init", "worker_exit"]
 

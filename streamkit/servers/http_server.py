@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.servers.http_connection import Connection, Timeouts
 from streamkit.servers.routes import Route, routes_app
 from streamkit.servers.wsgi_exchange import WSGIApplication

@@ -21,8 +21,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from streamkit.delivery.event_loop import event_loop
-from streamkit.flow.stream import Outcome, Stream, streams
+from streamkit.flow.stream import Outcome, Stream
 from streamkit.flow.stream_threads import stream_threads
+from streamkit.flow.streams import streams
 from streamkit.flow.totals import DURATION_BUCKETS, FIRST_BYTE_BUCKETS, Total
 from streamkit.servers.status import CountsPlaces
 

@@ -33,7 +33,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from streamkit.errors import StreamkitError
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.responses.event_source import EventSourceResponse
 from streamkit.responses.plain import PlainResponse

@@ -30,8 +30,9 @@ from urllib.parse import urlsplit
 from streamkit.delivery.descriptors import SERVER_DESCRIPTORS
 from streamkit.delivery.event_loop import event_loop
 from streamkit.errors import StreamkitError
-from streamkit.flow.stream import Stream, streams
+from streamkit.flow.stream import Stream
 from streamkit.flow.stream_threads import stream_threads
+from streamkit.flow.streams import streams
 from streamkit.servers.status_page import as_page
 
 LISTED: Final = 1000  # records in an answer: about 300 KiB of JSON, and what a person can look through

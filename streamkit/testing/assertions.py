@@ -17,7 +17,7 @@ from time import monotonic
 from types import FrameType, FunctionType, GeneratorType, ModuleType
 from typing import Any, Final
 
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.testing.in_process import Exchange, WSGIApplication, check_timeout, environ_for
 
 SECOND_CHUNK_SECONDS: Final = 0.5

@@ -19,7 +19,7 @@ except ImportError as error:
         "streamkit.testing.pytest_plugin needs pytest (pip install pytest); the rest of streamkit.testing does not"
     ) from error
 
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.testing.client import Client
 from streamkit.testing.fake_clock import FakeClock
 from streamkit.testing.in_process import WSGIApplication

@@ -15,8 +15,9 @@ from streamkit.flow.batches import Batches
 from streamkit.flow.flush import FLUSH
 from streamkit.flow.producer import Producer
 from streamkit.flow.pump import QUEUE_BYTES, QUEUE_FRAMES, Pump
-from streamkit.flow.stream import Stream, streams
+from streamkit.flow.stream import Stream
 from streamkit.flow.stream_threads import StreamThreads
+from streamkit.flow.streams import streams
 from tests.conftest import eventually
 
 FOREVER = float("inf")

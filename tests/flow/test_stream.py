@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from streamkit.flow.stream import Stream, Streams, drain, streams
+from streamkit.flow.stream import Stream
+from streamkit.flow.streams import Streams, drain, streams
 
 ENVIRON = {
     "SCRIPT_NAME": "/app",

@@ -108,7 +108,7 @@ def test_a_child_process_starts_with_a_pool_of_its_own() -> None:
     script = """
 import os, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads: that is the test
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.flow.stream_threads import stream_threads
 done = threading.Event()
 stream_threads.run(done.wait)

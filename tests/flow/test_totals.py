@@ -9,7 +9,8 @@ from contextvars import copy_context
 import pytest
 
 from streamkit import StreamingResponse
-from streamkit.flow.stream import Outcome, Stream, Streams, streams
+from streamkit.flow.stream import Outcome, Stream
+from streamkit.flow.streams import Streams, streams
 from streamkit.flow.totals import DURATION_BUCKETS, FIRST_BYTE_BUCKETS, Total, Totals
 from tests.conftest import eventually
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamkit.errors import BrokerUnavailable, Draining, HubClosed, TooManyStreams
-from streamkit.flow.stream import streams
+from streamkit.flow.streams import streams
 from streamkit.hub.broker import HistoryLost, Position, Record
 from streamkit.hub.gap import Gap
 from streamkit.hub.hub import Hub

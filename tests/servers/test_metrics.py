@@ -23,7 +23,8 @@ prometheus_client = pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families  # noqa: E402
 
 from streamkit import EventSourceResponse, Limiter  # noqa: E402
-from streamkit.flow.stream import Outcome, Stream, streams  # noqa: E402
+from streamkit.flow.stream import Outcome, Stream  # noqa: E402
+from streamkit.flow.streams import streams  # noqa: E402
 from streamkit.servers.metrics import OUTCOMES, StreamCollector, metrics_app  # noqa: E402
 from streamkit.servers.routes import routes_app  # noqa: E402
 from tests.conftest import ROOT, eventually  # noqa: E402

@@ -16,7 +16,8 @@ import pytest
 
 from streamkit import EventSourceResponse, Hub, Limiter
 from streamkit.errors import BrokerUnavailable
-from streamkit.flow.stream import Stream, streams
+from streamkit.flow.stream import Stream
+from streamkit.flow.streams import streams
 from streamkit.servers.routes import routes_app
 from streamkit.servers.status import StatusApp, from_this_machine
 from tests.conftest import eventually
