@@ -19,6 +19,7 @@ from streamkit.flow.stream import Stream
 from streamkit.flow.stream_threads import StreamThreads
 from streamkit.flow.streams import streams
 from tests.conftest import eventually
+from tests.interrupts import interrupt_thread_start
 
 FOREVER = float("inf")
 
@@ -106,9 +107,6 @@ def test_the_first_item_does_not_wait_for_company(kind: type[Any]) -> None:
 def test_a_signal_handler_that_raises_beside_the_start_of_the_thread_ends_the_stream_once(
     begun: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Interrupted(BaseException):
-        pass
-
     closed: list[str] = []
     at_work, going_on = threading.Event(), threading.Event()
 
@@ -124,22 +122,11 @@ def test_a_signal_handler_that_raises_beside_the_start_of_the_thread_ends_the_st
         def close(self) -> None:
             closed.append(threading.current_thread().name)
 
-    start = threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        if begun:
-            start(thread)
-            assert at_work.wait(10)
-        raise Interrupted
-
     monkeypatch.setattr("streamkit.flow.pump.stream_threads", StreamThreads())
     chunks, stream = make(Pump, Words())
     ended: list[str] = []
     stream.call_on_close(lambda: ended.append("once"))
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(Interrupted):
-            chunks.start()
+    interrupt_thread_start(chunks.start, at_work if begun else None)
     chunks.close()
     assert not begun or not ended
     stream.leave()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from contextvars import copy_context
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from streamkit.flow.stream import Stream
 from streamkit.flow.streams import Streams, drain, streams
+from tests.interrupts import interrupted_at
 
 ENVIRON = {
     "SCRIPT_NAME": "/app",
@@ -159,16 +159,7 @@ def test_the_registry_says_how_many_live() -> None:
 def test_a_signal_handler_that_raises_anywhere_leaves_the_registry_open() -> None:
     """As a Ctrl-C may, between any two calls; whoever drains at exit would wait for ever."""
 
-    class Interrupted(BaseException):
-        pass
-
-    registry, left = Streams(), 0
-
-    def interrupt(frame: Any, event: str, argument: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0 and "exit" not in repr(argument):  # of the lock itself: C code, which nothing interrupts
-            raise Interrupted
+    registry = Streams()
 
     def use() -> None:
         stream = make()
@@ -181,15 +172,7 @@ def test_a_signal_handler_that_raises_anywhere_leaves_the_registry_open() -> Non
 
     interrupted = 0
     for number in range(1, 300):
-        left = number
-        try:
-            sys.setprofile(interrupt)
-            try:
-                use()
-            finally:
-                sys.setprofile(None)
-        except Interrupted:
-            interrupted += 1
+        interrupted += interrupted_at(number, use)
         assert not registry._changed._is_owned(), f"taken for ever, by an interrupt of call {number}"  # type: ignore[attr-defined]
     assert interrupted > 20
 

@@ -11,6 +11,7 @@ import pytest
 from streamkit.errors import TooManyStreams
 from streamkit.flow.stream_threads import StreamThreads
 from tests.conftest import ROOT, eventually
+from tests.interrupts import interrupt_thread_start
 
 
 def run_and_wait(pool: StreamThreads) -> int:
@@ -55,30 +56,15 @@ def test_a_task_that_fails_does_not_take_its_thread_along(caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize("begun", [True, False])
-def test_a_signal_handler_that_raises_beside_the_start_of_a_thread(
-    begun: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Interrupted(BaseException):
-        pass
-
+def test_a_signal_handler_that_raises_beside_the_start_of_a_thread(begun: bool) -> None:
     pool = StreamThreads(idle_seconds=30)
     at_work, going_on = threading.Event(), threading.Event()
-    start = threading.Thread.start
-
-    def interrupted(thread: threading.Thread) -> None:
-        if begun:
-            start(thread)
-            assert at_work.wait(10)
-        raise Interrupted
 
     def task() -> None:
         at_work.set()
         going_on.wait(10)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(threading.Thread, "start", interrupted)
-        with pytest.raises(Interrupted):
-            pool.run(task)
+    interrupt_thread_start(lambda: pool.run(task), at_work if begun else None)
     assert pool.working == begun
     going_on.set()
     eventually(lambda: pool.working == 0)
@@ -89,7 +75,7 @@ def test_a_log_handler_that_raises_takes_no_thread_along(monkeypatch: pytest.Mon
     def fail(*args: object, **named: object) -> None:
         raise ValueError("no log to be had")
 
-    monkeypatch.setattr("streamkit.flow.failure_log.log.exception", fail)
+    monkeypatch.setattr("streamkit.flow.failure_log.log.log", fail)
     pool = StreamThreads(idle_seconds=30)
     pool.run(lambda: 1 / 0)
     eventually(lambda: pool.working == 0)

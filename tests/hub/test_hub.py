@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from streamkit.hub.hub import Hub
 from streamkit.hub.memory import MemoryBroker
 from tests.conftest import eventually
 from tests.hub.conftest import Viewer
+from tests.interrupts import interrupted_at
 
 Make = Callable[..., Hub]
 
@@ -460,29 +460,15 @@ def test_unexpected_records_are_left_out(hub: Hub, caplog: pytest.LogCaptureFixt
 def test_a_signal_handler_that_raises_anywhere_leaves_the_log_in_memory_open() -> None:
     """As a Ctrl-C may, between any two calls; every publisher after it would wait for ever."""
 
-    class Interrupted(BaseException):
-        pass
-
-    left = 0
-
-    def interrupt(frame: Any, event: str, argument: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0 and "exit" not in repr(argument):  # of the lock itself: C code, which nothing interrupts
-            raise Interrupted
-
     interrupted = 0
     for number in range(1, 100):
-        broker, left = MemoryBroker(), number
-        try:
-            sys.setprofile(interrupt)
-            try:
-                broker.append([Entry("t", "x", None, None)])
-                broker.follow(0, 10, 0)
-                broker.head()
-            finally:
-                sys.setprofile(None)
-        except Interrupted:
-            interrupted += 1
+        broker = MemoryBroker()
+
+        def use(broker: MemoryBroker = broker) -> None:
+            broker.append([Entry("t", "x", None, None)])
+            broker.follow(0, 10, 0)
+            broker.head()
+
+        interrupted += interrupted_at(number, use)
         assert not broker._lock._is_owned(), f"taken for ever, by an interrupt of call {number}"  # type: ignore[attr-defined]
     assert interrupted > 20
