@@ -5,42 +5,31 @@ Law of this file
   when the machine loses power, never a part of the middle.
 - Every write is one BEGIN IMMEDIATE transaction. Positions are row ids; the newest row is never deleted, so they are
   dense and never used twice. The log's epoch is in the file: a file made anew is another log.
-- One connection for the reader and one for everybody else, each behind a lock that is held for one transaction. Who
-  waits for it longer than `BUSY_SECONDS`, or for another process's, gets BrokerUnavailable. So does at once who is
-  inside of one already: a signal handler, or a finalizer that the garbage collector runs, in the midst of a call.
-- While the process forks, nobody is inside of SQLite, else its allocator's mutex were locked for ever in the child, and
-  no connection is open: SQLite keeps in memory which locks its process has on a file, and a child has none of them; the
-  next process that closes the file would delete the write-ahead log under it. So who forks takes all turns for that
-  moment, and closes what is open; parent and child open the file anew.
+- One connection for the reader and one for everybody else, each with a turn of its own (see `sqlite_turns`).
 - `close` waits for nobody who waits for the file: whoever is inside when it is closed puts its connection away.
 - Readers of other processes are woken by a *bell* (see `bells`). A look every second is the fallback.
 """
 
 from __future__ import annotations
 
-import os
 import secrets
 import sqlite3
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Final, TypeVar
 
-from streamkit.errors import BrokerUnavailable, DuplicateEvent, HubClosed
+from streamkit.errors import DuplicateEvent, HubClosed
 from streamkit.hub import sqlite_leases as leases
 from streamkit.hub.bells import Bell, Bells
 from streamkit.hub.broker import RETAIN, Entry, HistoryLost, LeaseState, Position, Record
 from streamkit.hub.memory import number_of
-from streamkit.hub.sqlite_file import Connection, explained, inode, open_file, path_of, suffix_of
+from streamkit.hub.sqlite_file import Connection, path_of, suffix_of
+from streamkit.hub.sqlite_turns import HOLD_SECONDS, Turn
 
 T = TypeVar("T")
 Retention = tuple[int, float | None]
 """Records, and seconds or None."""
 
-# Seconds that a call waits for other threads and processes to be done with the file; the default of Python's sqlite3.
-BUSY_SECONDS: Final = 5.0
 # Rows that one publication deletes beyond twice its own number: about a millisecond.
 TRIM_ROWS: Final = 500
 # Trim when this many more than asked for are held, so that most publications delete nothing.
@@ -57,63 +46,6 @@ _READ: Final = (
 _HEAD: Final = "SELECT max(position) FROM log"
 _FLOOR: Final = "SELECT min(position) - 1 FROM log"
 
-# Seconds that `close` waits for a transaction to be over; those take a millisecond, unless the file is locked. (A fork
-# waits for those too: as long as for two of them.)
-HOLD_SECONDS: Final = 0.5
-
-_inherited: Final[list[Connection]] = []
-"""Connections of a parent process that could not be closed before: a signal handler forked in the midst of a call, or a
-server that tells Python of its forks only afterwards. Nothing in the child closes them
-(https://sqlite.org/howtocorrupt.html section 2.6)."""
-
-_brokers: Final[weakref.WeakSet[SQLiteBroker]] = weakref.WeakSet()
-_forking: Final[dict[int, list[_Turn]]] = {}
-"""What a thread that forks has taken."""
-
-
-class _Turn:
-    """A connection, and the lock of whoever uses it, for which nobody waits longer than `BUSY_SECONDS`."""
-
-    def __init__(self, path: Path) -> None:
-        self.connection: Connection | None = None
-        self.inode: tuple[int, int] | None = None
-        self.replaced = False  # the file, since `follow` looked
-        self.taken = False
-        self._path = path
-        self._lock = threading.RLock()
-
-    def __enter__(self) -> None:
-        if not self._lock.acquire(timeout=BUSY_SECONDS):
-            raise BrokerUnavailable(
-                f"{str(self._path)!r} was in use by other threads of this process for more than {BUSY_SECONDS:g} s"
-            )
-        if self.taken:
-            self._lock.release()
-            raise BrokerUnavailable(
-                f"{str(self._path)!r} is in use by this very thread: a signal handler, or the finalizer of something"
-                " that was dropped (the `finally` of a generator), calls the hub in the midst of another call; let a"
-                " thread do that, and close generators where they are used"
-            )
-        self.taken = True
-
-    def __exit__(self, *_: object) -> None:
-        self.taken = False
-        self._lock.release()
-
-    def hold(self, seconds: float) -> bool:
-        """Keep all other threads out, if that can be had so soon."""
-        return self._lock.acquire(timeout=seconds)
-
-    def let_go(self) -> None:
-        """Let them in again."""
-        self._lock.release()
-
-    def disconnect(self) -> None:
-        """Close the connection, if there is one. For who has the turn."""
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            connection.close()
-
 
 class SQLiteBroker:
     """See `Broker`. Nothing is opened before it is used; the folder must exist."""
@@ -128,12 +60,11 @@ class SQLiteBroker:
             self._declared = (RETAIN if retain is None else retain, retain_seconds)
         self._closed = False
         self._reset()
-        _brokers.add(self)
 
     def _reset(self) -> None:
         # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it.
-        self._write_turn = _Turn(self._path)
-        self._read_turn = _Turn(self._path)
+        self._write_turn = Turn(self._path)
+        self._read_turn = Turn(self._path)
         # Whose presence is whose; made when it is needed, because not every server tells Python that it forks (uWSGI).
         self._process: str | None = None
         self._bells = Bells(self._path)
@@ -336,8 +267,8 @@ class SQLiteBroker:
 
     def after_fork(self) -> None:
         """Begin anew; the parent's connections were closed before, if at all possible."""
-        turns = (self._write_turn, self._read_turn)
-        _inherited.extend(turn.connection for turn in turns if turn.connection is not None)
+        for turn in (self._write_turn, self._read_turn):
+            turn.forget()
         if self._bell is not None:
             self._bell.forget()
         self._bells.forget()
@@ -358,7 +289,7 @@ class SQLiteBroker:
                     turn.let_go()
         self._bells.close()
 
-    def _put_away(self, turn: _Turn) -> None:
+    def _put_away(self, turn: Turn) -> None:
         """Close what belongs to a turn, once the broker is closed: by whoever is in that turn then, or comes next."""
         if turn is self._read_turn and self._bell is not None:
             self._bell.take_down()
@@ -402,28 +333,14 @@ class SQLiteBroker:
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._in_turn(self._read_turn, work)
 
-    def _in_turn(self, turn: _Turn, work: Callable[[Connection], T]) -> T:
+    def _in_turn(self, turn: Turn, work: Callable[[Connection], T]) -> T:
         with turn:
             try:
-                return work(self._current(turn))
-            except sqlite3.Error as error:
-                raise explained(self._path, error, BUSY_SECONDS) from error
+                self._check_open()
+                return work(turn.current())
             finally:
                 if self._closed:
                     self._put_away(turn)
-
-    def _current(self, turn: _Turn) -> Connection:
-        """The connection, opened where there is none, and anew where the file was replaced."""
-        self._check_open()
-        if turn.connection is not None and turn.connection.inode != inode(self._path):
-            turn.connection.remove_journal()
-            turn.disconnect()
-        if turn.connection is None:
-            turn.connection = open_file(self._path, BUSY_SECONDS)
-            turn.replaced |= turn.inode not in (None, turn.connection.inode)
-            turn.inode = turn.connection.inode
-        turn.connection.check_journal()
-        return turn.connection
 
     def _check_open(self) -> None:
         if self._closed:
@@ -467,21 +384,3 @@ def _duplicate(connection: Connection, entries: Sequence[Entry], before: Positio
             break
         seen.add(entry.id)
     return DuplicateEvent(f"id {entry.id!r} was published already; nothing of this call was published")
-
-
-def _before_fork() -> None:
-    turns = [turn for broker in list(_brokers) for turn in (broker._read_turn, broker._write_turn)]
-    held = [turn for turn in turns if turn.hold(2 * BUSY_SECONDS)]
-    _forking[threading.get_ident()] = held
-    for turn in held:
-        if not turn.taken:  # else this is a signal handler, in the midst of a call of its own thread
-            turn.disconnect()
-
-
-def _after_fork() -> None:
-    for turn in _forking.pop(threading.get_ident(), ()):
-        turn.let_go()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

@@ -25,8 +25,7 @@ from streamkit.errors import BrokerUnavailable, SubscriberTooSlow
 from streamkit.hub import hub as hub_module
 from streamkit.hub import run as one_run
 from streamkit.hub import runs as runs_module
-from streamkit.hub import sqlite as sqlite_module
-from streamkit.hub import sqlite_file, sqlite_leases
+from streamkit.hub import sqlite_file, sqlite_leases, sqlite_turns
 from streamkit.hub.bells import Bells
 from streamkit.hub.broker import Entry, HistoryLost
 from streamkit.hub.gap import Gap
@@ -342,7 +341,7 @@ def test_a_full_file_system_loses_nothing_before_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_busy(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_turns, "BUSY_SECONDS", 0.1)
     with Hub(url) as hub:
         hub.publish("t", "1")
         other = sqlite3.connect(tmp_path / "events.db", isolation_level=None)
@@ -582,7 +581,7 @@ sys.stdin.read()
 
 def test_nobody_is_declared_dead_who_could_not_renew(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody held the file for longer than a lease; whoever comes first then is not to bury those that live."""
-    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 0.1)
+    monkeypatch.setattr(sqlite_turns, "BUSY_SECONDS", 0.1)
     monkeypatch.setattr(runs_module, "RENEWAL_SECONDS", 1.0)
     lease = (one_run.lease_name("t"), one_run.new_holder("job"))
     with Hub(url) as hub, contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as foreign:
@@ -745,7 +744,7 @@ def test_bells_of_the_dead_are_removed(tmp_path: Path) -> None:
 def test_a_file_that_somebody_holds_does_not_hold_up_close(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_module, "BUSY_SECONDS", 30.0)
+    monkeypatch.setattr(sqlite_turns, "BUSY_SECONDS", 30.0)
     hub = Hub(url)
     viewer = Viewer(hub.subscribe("t", last_event_id="unknown"))
     hub.publish("t", "1")
