@@ -29,7 +29,8 @@ from typing import Any, Final, NoReturn, TypeVar, overload
 
 from streamkit.errors import StreamkitError
 from streamkit.formats.event_stream import ServerSentEvent
-from streamkit.formats.field_types import Mismatch, record_of
+from streamkit.formats.field_annotations import record_of
+from streamkit.formats.field_types import Mismatch
 
 if sys.version_info >= (3, 11):
     from typing import dataclass_transform

@@ -16,7 +16,8 @@ from types import ModuleType
 from typing import Any
 
 from streamkit.formats.event_schema import event_name
-from streamkit.formats.field_types import Items, JSONSchema, Members, Record, Union, record_of
+from streamkit.formats.field_annotations import record_of
+from streamkit.formats.field_types import Items, JSONSchema, Members, Record, Union
 
 _EVENT: JSONSchema = {
     "type": "object",
