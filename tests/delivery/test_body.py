@@ -17,6 +17,7 @@ from streamkit import EventSourceResponse, Limiter, StreamingResponse, streams
 from streamkit.delivery.connection import WRITE_SECONDS
 from streamkit.delivery.event_loop import event_loop
 from tests.conftest import eventually
+from tests.interrupts import Interrupted
 
 pytestmark = pytest.mark.usefixtures("loop", "nothing_left")
 
@@ -157,10 +158,6 @@ def test_a_client_that_shuts_down_its_sending_side_does_not_take_half_a_body_for
         received(client)
 
 
-class Interrupt(BaseException):
-    """What a signal handler raises."""
-
-
 def test_a_signal_handler_that_raises_while_a_connection_is_given_back_ends_the_stream(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,10 +166,10 @@ def test_a_signal_handler_that_raises_while_a_connection_is_given_back_ends_the_
     body = captured(server, limiter)
 
     def interrupted(data: bytes) -> None:
-        raise Interrupt
+        raise Interrupted
 
     monkeypatch.setattr(body.connection, "send", interrupted)
-    with pytest.raises(Interrupt):
+    with pytest.raises(Interrupted):
         body.close()
     eventually(lambda: len(streams) == len(limiter) == 0)
 
@@ -186,10 +183,10 @@ def test_a_signal_handler_that_raises_while_a_stream_leaves_its_server_ends_the_
     body = captured(server, limiter)
 
     def interrupted(*args: object) -> None:
-        raise Interrupt
+        raise Interrupted
 
     monkeypatch.setattr(body._takeover, step, interrupted)
-    with pytest.raises(Interrupt):
+    with pytest.raises(Interrupted):
         next(body)
     body.close()
     eventually(lambda: len(streams) == len(limiter) == 0)
@@ -199,12 +196,12 @@ def test_a_signal_handler_that_raises_while_a_stream_leaves_its_server_ends_the_
 
 def test_a_signal_handler_that_raises_in_the_last_step_is_not_taken_for_a_failed_callback() -> None:
     def interrupted() -> None:
-        raise Interrupt
+        raise Interrupted
 
     response = StreamingResponse([b"all of it"])
     response.call_on_close(interrupted)
     body = iter(response({"REQUEST_METHOD": "GET"}, lambda *_: None))
-    with pytest.raises(Interrupt):
+    with pytest.raises(Interrupted):
         list(body)
 
 

@@ -26,6 +26,7 @@ from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.stream import Stream
 from tests.conftest import eventually
 from tests.flow.by_hand import ByHand, Words
+from tests.interrupts import Interrupted
 
 OPENING = b"HTTP/1.1 200 OK\r\n\r\n<"
 
@@ -771,9 +772,6 @@ def test_a_signal_handler_that_raises_loses_no_wake_up(
     os.set_blocking(reading, False)
     loop._pipe = (reading, writing)
 
-    class Interrupted(Exception):
-        pass
-
     def interrupt(descriptor: int, data: bytes) -> int:
         monkeypatch.undo()
         raise Interrupted
@@ -792,9 +790,6 @@ def test_a_signal_handler_that_raises_loses_no_wake_up(
 
 
 def test_a_signal_handler_that_raises_while_a_connection_is_woken_loses_no_event(loop: ByHandLoop) -> None:
-    class Interrupted(BaseException):
-        pass
-
     class Interrupting(deque[DetachedConnection]):
         def append(self, connection: DetachedConnection, /) -> None:
             loop.waiting = deque([*self, connection])  # a signal's turn comes behind a call

@@ -17,6 +17,16 @@ from tests.conftest import eventually
 pytestmark = pytest.mark.usefixtures("nothing_left")
 
 
+def request_on(server: socket.socket) -> dict[str, Any]:
+    """The environ of a server that lends its socket, and sends files itself."""
+    return {
+        "REQUEST_METHOD": "GET",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "gunicorn.socket": server,
+        "wsgi.file_wrapper": FileWrapper,
+    }
+
+
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # the collector closes in any order
 @pytest.mark.parametrize("read", [True, False])
 @pytest.mark.parametrize("cycle", [True, False])
@@ -28,12 +38,7 @@ def test_a_file_that_is_dropped_without_close_gives_everything_back(
     limiter = Limiter(max_streams=1)
     outcomes: list[str | None] = []
     server, client = socket.socketpair()
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": "GET",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "gunicorn.socket": server,
-        "wsgi.file_wrapper": FileWrapper,
-    }
+    environ = request_on(server)
     with server, client:
         response = FileResponse(
             path, limiter=limiter, on_close=lambda stream: outcomes.append(stream.outcome)
@@ -61,12 +66,7 @@ def test_a_file_whose_descriptor_something_has_closed_ends_its_stream(
     path.write_bytes(b"x" * 1000)
     limiter = Limiter(max_streams=1)
     server, client = socket.socketpair()
-    environ: dict[str, Any] = {
-        "REQUEST_METHOD": "GET",
-        "SERVER_PROTOCOL": "HTTP/1.1",
-        "gunicorn.socket": server,
-        "wsgi.file_wrapper": FileWrapper,
-    }
+    environ = request_on(server)
 
     def closed(descriptor: int) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")

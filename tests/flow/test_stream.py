@@ -11,7 +11,7 @@ import pytest
 
 from streamkit.flow.stream import Stream
 from streamkit.flow.streams import Streams, drain, streams
-from tests.interrupts import interrupted_at
+from tests.interrupts import Interrupted, interrupted_at
 
 ENVIRON = {
     "SCRIPT_NAME": "/app",
@@ -180,9 +180,6 @@ def test_a_signal_handler_that_raises_anywhere_leaves_the_registry_open() -> Non
 def test_what_fails_between_two_callbacks_does_not_keep_the_stream_in_the_registry(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Interrupted(BaseException):
-        pass
-
     def interrupted(*arguments: object) -> None:
         raise Interrupted
 
@@ -197,9 +194,6 @@ def test_what_fails_between_two_callbacks_does_not_keep_the_stream_in_the_regist
 
 
 def test_a_release_that_is_interrupted_does_not_keep_the_callbacks_from_running() -> None:
-    class Interrupted(BaseException):
-        pass
-
     def interrupted() -> None:
         raise Interrupted
 
