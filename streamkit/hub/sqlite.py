@@ -62,9 +62,10 @@ class SQLiteBroker:
         self._reset()
 
     def _reset(self) -> None:
-        # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it.
-        self._write_turn = Turn(self._path)
+        # Each is owned by one thread for one transaction; nothing but SQLite is waited for under it, and, by the reader
+        # whose bell must be written into the file, the turn to write: so that is made second (see `Turn`).
         self._read_turn = Turn(self._path)
+        self._write_turn = Turn(self._path)
         # Whose presence is whose; made when it is needed, because not every server tells Python that it forks (uWSGI).
         self._process: str | None = None
         self._bells = Bells(self._path)

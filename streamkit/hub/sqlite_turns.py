@@ -4,14 +4,16 @@ Law of this file
 - Each connection is behind a lock that is held for one transaction. Who waits for it longer than `BUSY_SECONDS`, or for
   another process's, gets BrokerUnavailable. So does at once who is inside of one already: a signal handler, or a
   finalizer that the garbage collector runs, in the midst of a call.
+- Who has a turn may wait for one that was made later, never for an earlier one. So nobody waits in a circle.
 - While the process forks, nobody is inside of SQLite, else its allocator's mutex were locked for ever in the child, and
   no connection is open: SQLite keeps in memory which locks its process has on a file, and a child has none of them; the
   next process that closes the file would delete the write-ahead log under it. So who forks takes all turns for that
-  moment, and closes what is open; parent and child open the file anew.
+  moment, in the order in which they were made, and closes what is open; parent and child open the file anew.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import threading
@@ -33,7 +35,9 @@ _inherited: Final[list[Connection]] = []
 server that tells Python of its forks only afterwards. Nothing in the child closes them
 (https://sqlite.org/howtocorrupt.html section 2.6)."""
 
-_turns: Final[weakref.WeakSet[Turn]] = weakref.WeakSet()
+_turns: Final[weakref.WeakValueDictionary[int, Turn]] = weakref.WeakValueDictionary()
+"""In the order in which they were made."""
+_numbers: Final = itertools.count()
 _forking: Final[dict[int, list[Turn]]] = {}
 """What a thread that forks has taken."""
 
@@ -52,7 +56,7 @@ class Turn:
         self._path = path
         self._inode: tuple[int, int] | None = None
         self._lock = threading.RLock()
-        _turns.add(self)
+        _turns[next(_numbers)] = self
 
     def __enter__(self) -> None:
         if not self._lock.acquire(timeout=BUSY_SECONDS):
@@ -110,7 +114,7 @@ class Turn:
 
 
 def _before_fork() -> None:
-    held = [turn for turn in list(_turns) if turn.hold(2 * BUSY_SECONDS)]
+    held = [turn for turn in list(_turns.values()) if turn.hold(2 * BUSY_SECONDS)]
     _forking[threading.get_ident()] = held
     for turn in held:
         if not turn.taken:  # else this is a signal handler, in the midst of a call of its own thread

@@ -478,7 +478,7 @@ def test_a_fork_beside_threads_that_use_the_file(url: str) -> None:
 import os, signal, sys, threading, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of forks beside threads
 from streamkit.hub.hub import Hub
-hub = Hub(sys.argv[1])
+hub = Hub(sys.argv[1], retain=1_000_000)  # that the reader is behind, on a busy machine, is nothing to report
 hub.subscribe("t")
 stop = threading.Event()
 def publish():
