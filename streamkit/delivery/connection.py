@@ -12,6 +12,7 @@ down only one side.
 
 from __future__ import annotations
 
+import _socket  # the class below `socket.socket`, and below gevent's in its place
 import errno
 import os
 import select
@@ -123,12 +124,7 @@ class SocketConnection:
             return True
         if isinstance(self._socket, ssl.SSLSocket):  # refuses MSG_PEEK, and what is there may be TLS' own
             return False
-        try:
-            return not self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except (BlockingIOError, InterruptedError):
-            return False
-        except OSError:
-            return True
+        return _reads_nothing(self._socket)
 
     def limit_writes(self) -> None:
         try:
@@ -224,6 +220,28 @@ class UWSGIConnection(SocketConnection):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         except OSError:
             pass  # closed already
+
+
+def _reads_nothing(sock: socket.socket) -> bool:
+    """Whether the next read would give the end. Never blocks.
+
+    A producer that reads its request's body may just have taken what there was to read. Then Python's `recv` waits for
+    more, even with MSG_DONTWAIT, where the socket has a time-out, and gevent's always does. Both have made the
+    descriptor non-blocking; so it is asked through an object that waits for nothing.
+    """
+    asked: _socket.socket = sock
+    try:
+        if not os.get_blocking(sock.fileno()):
+            asked = _socket.socket(sock.family, sock.type, sock.proto, sock.fileno())
+            asked.setblocking(False)
+        return not asked.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        return True
+    finally:
+        if asked is not sock:
+            asked.detach()
 
 
 def reset_connection(sock: socket.socket) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -44,6 +46,30 @@ def test_a_client_that_has_sent_more_is_there_and_its_bytes_stay(pair: Pair) -> 
     client.sendall(b"GET /next")
     assert not connection.is_gone()
     assert server.recv(100) == b"GET /next"
+
+
+@pytest.mark.parametrize("limited", [False, True])
+def test_nobody_waits_for_bytes_that_the_producer_has_just_read(pair: Pair, limited: bool) -> None:
+    """It reads the body of its request on another thread, between `poll` and the look at what is there."""
+    server, client = pair
+    connection = SocketConnection(server)
+    if limited:
+        connection.limit_writes()
+
+    class Poll:
+        def poll(self, _: int) -> list[tuple[int, int]]:
+            client.sendall(b"u")
+            ready = select.select([server], [], [], 10)[0]
+            assert server.recv(100) == b"u"
+            return [(sock.fileno(), select.POLLIN) for sock in ready]
+
+    connection._poll = Poll()  # type: ignore[assignment]
+    before = time.monotonic()
+    assert not connection.is_gone()
+    assert time.monotonic() - before < WRITE_SECONDS / 10
+    assert server.gettimeout() == (WRITE_SECONDS if limited else None)
+    client.close()
+    assert server.recv(100) == b""  # and it is still open
 
 
 @pytest.mark.parametrize("pipelined", [b"", b"GET /next"])
