@@ -50,11 +50,19 @@ export async function accepted(address, options) {
   return response;
 }
 
-// Keep the end of a growing box in view, unless the reader has scrolled up.
+// Keep the end of a growing box in view, unless the reader has scrolled up. Only a scroll tells that: in a window that
+// was made narrower the end is elsewhere as well.
+const atEnd = new WeakMap();
+
 export function grow(box, change) {
-  const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 30;
+  if (!atEnd.has(box)) {
+    atEnd.set(box, true);
+    box.addEventListener("scroll", () => {
+      atEnd.set(box, box.scrollHeight - box.scrollTop - box.clientHeight < 30);
+    });
+  }
   change();
-  if (atEnd) box.scrollTop = box.scrollHeight;
+  if (atEnd.get(box)) box.scrollTop = box.scrollHeight;
 }
 
 // Draw once for all that arrived since the last frame: a page that is loaded again gets minutes of events at once.

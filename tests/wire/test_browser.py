@@ -331,3 +331,40 @@ def test_the_demo_compares_a_crowd_with_a_quiet_page_and_shows_no_figures_of_the
     assert "no longer than" in over[0] or float(over[1].split()[0]) <= float(over[2].split()[0])
     assert again[0].startswith("The server connects to itself")
     assert again[1:] == ["\u2013"] * 3
+
+
+READS = """
+const box = $("log");
+const left = () => box.scrollHeight - box.scrollTop - box.clientHeight;
+const lines = async () => { // the log has one more line of each request
+  const before = box.lastElementChild;
+  await fetch("/range-of-nothing");
+  await until(() => box.lastElementChild !== before);
+  await new Promise((done) => setTimeout(done, 100));
+};
+await until(() => box.childElementCount > 3 && box.scrollHeight > box.clientHeight + 100);
+await until(() => left() < 2);
+box.style.width = "12em"; // the same lines take more room: their end is out of sight
+const moved = left();
+await lines();
+const followed = left();
+box.scrollTop = 0;
+await new Promise((done) => setTimeout(done, 100));
+await lines();
+report("read", { moved, followed, top: box.scrollTop });
+"""
+
+
+def test_a_log_stays_at_its_end_in_a_narrower_window_but_not_under_who_reads_what_was_before(
+    tmp_path: Path,
+) -> None:
+    chromium = program("chromium", "chromium-browser", "google-chrome")
+    with (
+        reports() as (told, address),
+        driven(tmp_path, TOLD.replace("REPORTS", address) + READS) as url,
+        browsing(chromium, url, tmp_path / "profile"),
+    ):
+        (read,) = told.wait("read")
+    assert read["moved"] > 30
+    assert read["followed"] < 2
+    assert read["top"] == 0
