@@ -24,6 +24,7 @@ from streamkit.delivery.detached import DetachedConnection
 from streamkit.delivery.event_loop import event_loop
 from streamkit.delivery.outflow import FOREVER, NOBODY_READS, Limits, Outflow
 from streamkit.delivery.takeover import OPENING_BYTES, NotOurs, Takeover, lent_descriptor, name_obstacle
+from streamkit.delivery.unread_request import has_unread_body
 from streamkit.errors import Draining, StreamkitError, TooManyStreams
 from streamkit.flow.chunks import Chunks
 from streamkit.flow.framing import Framing
@@ -329,6 +330,11 @@ class Body:
                 self._context.run(self._close_unopened)
         except BaseException as error:  # the callbacks run all the same
             failure = error
+        goes_on = outflow is not None and not outflow.chunks.finished
+        if goes_on and not self._dropped and has_unread_body(self.environ):
+            # The producer may be reading the body at this moment, and so would a server that goes on to the next
+            # request: each would get a part of both.
+            self.connection.hang_up()
         stream.leave(failure)
 
     def _close_never_opened(self) -> None:

@@ -8,6 +8,7 @@ import gc
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -156,6 +157,34 @@ def test_a_client_that_shuts_down_its_sending_side_does_not_take_half_a_body_for
     client.shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectionResetError):
         received(client)
+
+
+@pytest.mark.parametrize(("length", "kept"), [("10", False), ("0", True)])
+def test_a_producer_that_may_still_read_its_request_shares_the_connection_with_no_other(
+    pair: Pair, length: str, kept: bool
+) -> None:
+    """The server would read the next request from it, or throw away the rest of this one."""
+    server, client = pair
+    done = threading.Event()
+
+    def reading() -> Iterator[str]:
+        yield "begun"
+        done.wait(30)
+
+    environ = {"REQUEST_METHOD": "POST", "SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": server}
+    response = EventSourceResponse(reading(), delivery="threaded", max_duration=0.05)
+    body: Any = response({**environ, "CONTENT_LENGTH": length}, lambda *_: None)
+    try:
+        for piece in body:
+            server.sendall(piece)
+        with contextlib.nullcontext() if kept else pytest.raises(BrokenPipeError):
+            server.sendall(b"the end of the chunks")
+        server.close()
+        assert received(client).endswith(b"the end of the chunks" if kept else b"\n")
+    finally:
+        done.set()
+        body.close()
+        eventually(lambda: len(streams) == 0)
 
 
 def test_a_signal_handler_that_raises_while_a_connection_is_given_back_ends_the_stream(
