@@ -70,6 +70,7 @@ class Connection:
         self._read_timeout: float | None = owner.timeouts.head
         self._deadline: float | None = None
         self._lock = threading.Lock()
+        self._taking = threading.Lock()  # held for a read that does not wait
         self._idle = True
         self._served = 0
         self._answered = False  # to the last: what is left is to close
@@ -113,15 +114,18 @@ class Connection:
         """Wait by `poll`, because the socket's own timeout is for writes and may be the application's."""
         if self._socket.fileno() < 0:
             raise ConnectionAbortedError("the application closed the connection")
-        timeout = self._read_timeout
-        if self._deadline is not None:
-            left = max(0.0, self._deadline - time.monotonic())
-            timeout = left if timeout is None else min(left, timeout)
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
-        if not poll.poll(None if timeout is None else timeout * 1000):
-            raise TimeoutError("the client sent nothing for longer than the limit")
-        return self._socket.recv(size)
+        while True:
+            timeout = self._read_timeout
+            if self._deadline is not None:
+                left = max(0.0, self._deadline - time.monotonic())
+                timeout = left if timeout is None else min(left, timeout)
+            if not poll.poll(None if timeout is None else timeout * 1000):
+                raise TimeoutError("the client sent nothing for longer than the limit")
+            with self._taking:
+                if poll.poll(0):  # else a thread of the application, which reads on, has taken what was there
+                    return self._socket.recv(size)
 
     def _has_unread(self) -> bool:
         if self._socket.fileno() < 0:

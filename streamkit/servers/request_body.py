@@ -9,6 +9,7 @@ connection. After the exchange the body is cut off from the connection, so that 
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -52,6 +53,8 @@ class RequestBody(io.RawIOBase):
         self._remaining = length
         self._decoder = ChunkedDecoder() if length is None else None
         self._decoded = b""
+        # Held by whoever reads: a producer or a thread of the application, and the server, which does not wait for it.
+        self._reading = threading.Lock()
         self.error: OSError | DecodeError | None = None
         self.before_first_read: Callable[[], None] | None = None
         """Called once before the first byte is waited for: where `100 Continue` is sent."""
@@ -71,7 +74,10 @@ class RequestBody(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill the front of `buffer`; 0 at the end of the body. Raises as the class says."""
-        view = memoryview(buffer).cast("B")
+        with self._reading:
+            return self._fill(memoryview(buffer).cast("B"))
+
+    def _fill(self, view: memoryview) -> int:
         if self.error is not None:
             raise self.error
         if not self._decoded and not self.complete:
@@ -115,15 +121,17 @@ class RequestBody(io.RawIOBase):
 
     def drain(self) -> bool:
         """Read away what is left, at most `MAX_DRAIN_BYTES`; whether the connection now stands at a new request."""
-        if not self.can_be_drained:
-            return False
-        scratch = bytearray(_READ_BYTES)
-        drained = 0
+        if not self.can_be_drained or not self._reading.acquire(blocking=False):
+            return False  # who reads at this moment may get bytes of the next request
         try:
+            scratch = memoryview(bytearray(_READ_BYTES))
+            drained = 0
             while not self.complete and drained <= MAX_DRAIN_BYTES:
-                drained += self.readinto(scratch)
+                drained += self._fill(scratch)
         except (OSError, DecodeError):
             return False
+        finally:
+            self._reading.release()
         return self.complete
 
     def detach_source(self) -> None:

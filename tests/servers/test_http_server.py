@@ -6,16 +6,21 @@ import gzip
 import io
 import json
 import logging
+import select
 import socket
 import threading
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from wsgiref.validate import validator
 
 import pytest
 
+from streamkit.servers import http_connection
+from streamkit.servers.http_connection import Connection, Timeouts
 from streamkit.servers.http_server import StreamServer
+from streamkit.servers.request_body import RequestBody
 from streamkit.servers.routes import routes_app
 from tests.servers.raw_client import (
     WAIT_SECONDS,
@@ -304,6 +309,60 @@ def test_a_forgotten_input_cannot_read_the_next_request() -> None:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello" + get())
         assert read_answer(sock)[0] == read_answer(sock)[0] == 200
         assert inputs[0].read() == b""
+
+
+def test_a_body_that_another_thread_reads_is_not_drained() -> None:
+    """What that thread waits for might be the next request, once the rest of the body is drained."""
+    reading, come = threading.Event(), threading.Event()
+    got = []
+
+    class Source:
+        def peek(self) -> bytes:
+            raise NotImplementedError
+
+        def read(self, size: int) -> bytes:
+            assert not reading.is_set(), "two threads read"
+            reading.set()
+            assert come.wait(WAIT_SECONDS)
+            return b"hello"
+
+    body = RequestBody(Source(), 5)
+    thread = threading.Thread(target=lambda: got.append(body.read(5)))
+    thread.start()
+    try:
+        assert reading.wait(WAIT_SECONDS)
+        assert not body.drain()
+    finally:
+        come.set()
+        thread.join()
+    assert got == [b"hello"]
+    assert body.drain()
+
+
+def test_a_read_that_another_thread_anticipates_waits_on_within_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Poll:
+        """As if there were something at first, which the other thread has taken."""
+
+        def __init__(self) -> None:
+            self._poll = select.poll()
+            self._answers = [[(0, select.POLLIN)]]
+
+        def register(self, descriptor: int, events: int) -> None:
+            self._poll.register(descriptor, events)
+
+        def poll(self, timeout: float | None) -> list[tuple[int, int]]:
+            return self._answers.pop() if self._answers else self._poll.poll(timeout)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(WAIT_SECONDS)  # of writes
+        owner = SimpleNamespace(timeouts=Timeouts(head=0.01, idle=None, body=None, write=None))
+        connection = Connection(ours, None, owner)  # type: ignore[arg-type]
+        monkeypatch.setattr(http_connection, "select", SimpleNamespace(poll=Poll, POLLIN=select.POLLIN))
+        with pytest.raises(TimeoutError, match="longer than the limit"):
+            connection.read(10)
 
 
 # PEP 3333
