@@ -114,11 +114,17 @@ class Turn:
 
 
 def _before_fork() -> None:
-    held = [turn for turn in list(_turns.values()) if turn.hold(2 * BUSY_SECONDS)]
-    _forking[threading.get_ident()] = held
-    for turn in held:
-        if not turn.taken:  # else this is a signal handler, in the midst of a call of its own thread
-            turn.disconnect()
+    held: list[Turn] = []
+    try:
+        for reference in _turns.valuerefs():  # a list, made in one step: other threads make turns meanwhile
+            turn = reference()
+            if turn is not None and turn.hold(2 * BUSY_SECONDS):
+                held.append(turn)
+    finally:  # where a signal handler raises while this waits, Python prints that and forks all the same
+        _forking[threading.get_ident()] = held
+        for turn in held:
+            if not turn.taken:  # else this is a signal handler, in the midst of a call of its own thread
+                turn.disconnect()
 
 
 def _after_fork() -> None:

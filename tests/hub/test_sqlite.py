@@ -33,6 +33,7 @@ from streamkit.hub.hub import Hub
 from streamkit.hub.sqlite import SQLiteBroker
 from tests.conftest import ROOT, eventually
 from tests.hub.conftest import Viewer
+from tests.interrupts import Interrupted
 
 PUBLISH = """
 import sys
@@ -470,6 +471,53 @@ else:
         assert process.communicate(timeout=30)[0] == ""
     with Hub(url) as hub:
         assert Viewer(hub.subscribe("t", last_event_id="all")).data(5)[1:] == ["parent", "1", "2", "3"]
+
+
+def test_a_signal_handler_that_raises_while_a_fork_waits_keeps_nobody_out(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_turns, "BUSY_SECONDS", 0.2)
+    read = []
+
+    def interrupted(seconds: float) -> bool:
+        raise Interrupted
+
+    with Hub(url) as hub:
+        hub.publish("t", "x")
+        broker = hub.broker
+        assert isinstance(broker, SQLiteBroker)
+        with monkeypatch.context() as patch:
+            patch.setattr(broker._write_turn, "hold", interrupted)
+            with pytest.raises(Interrupted):
+                sqlite_turns._before_fork()
+        sqlite_turns._after_fork()
+        thread = threading.Thread(target=lambda: read.extend(broker.read(0, 10)))
+        thread.start()
+        thread.join()
+    assert len(read) == 1
+
+
+def test_a_hub_that_another_thread_makes_does_not_keep_a_fork_from_taking_the_turns(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def make(frame: object, event: str, argument: object) -> None:
+        if len(made) < 20:
+            made.append(Hub(url))
+
+    with Hub(url) as hub:
+        hub.publish("t", "x")
+        broker = hub.broker
+        assert isinstance(broker, SQLiteBroker)
+        sys.setprofile(make)  # at each call and return
+        try:
+            sqlite_turns._before_fork()
+        finally:
+            sys.setprofile(None)
+            sqlite_turns._after_fork()
+        assert made
+        assert broker._write_turn.connection is None
 
 
 def test_a_fork_beside_threads_that_use_the_file(url: str) -> None:
