@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import queue
 import selectors
 import socket
 import ssl
@@ -38,23 +39,28 @@ class StopSignal:
     def __init__(self) -> None:
         self.given = False
         """Whether `set` was called, for who asks often: reading it costs no call."""
-        self._flag = threading.Event()
+        # `set` puts something into it, and who waits puts that back, for others. No `threading.Event`: a signal handler
+        # that comes in the midst of a wait would wait for the lock of that.
+        self._word: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._lock = threading.RLock()  # `close` may be called by a signal handler in between
         self._socket: socket.socket | None = None
         self._process = 0  # that has opened it
 
     def is_set(self) -> bool:
         """Tell whether `set` was called."""
-        return self._flag.is_set()
+        return self.given
 
     def wait(self, seconds: float) -> bool:
         """Wait that long, or until `set` is called; tell whether it was."""
-        return self._flag.wait(seconds)
+        if not self.given:
+            with suppress(queue.Empty):
+                self._word.put(self._word.get(timeout=seconds))
+        return self.given
 
     def set(self) -> None:
         """Raise the flag and shut the watched connection down. From any thread, any number of times."""
         self.given = True
-        self._flag.set()
+        self._word.put(None)
         with self._lock:
             if self._socket is not None and self._process == os.getpid():
                 with suppress(OSError):  # the server may have been faster
@@ -64,7 +70,7 @@ class StopSignal:
         """From now on let `set` shut this socket down; raises `Stopped` where it was called already."""
         with self._lock:
             self.forget()
-            if self._flag.is_set():
+            if self.given:
                 raise Stopped
             self._socket = opened.dup()
             self._process = os.getpid()

@@ -13,8 +13,10 @@ import pytest
 
 from streamkit import EventSource
 from streamkit.client import event_source
+from streamkit.client.stoppable_connection import StopSignal
 from streamkit.errors import DecodeError, EventSourceError, ProxyFailed
 from tests.client.raw_server import GONE, OK, QUICK, Server, chunked, moved
+from tests.interrupts import call_within
 
 
 def events_of(url: str, **options: object) -> list[tuple[str | None, str | None]]:
@@ -358,6 +360,19 @@ def test_close_interrupts_the_wait_to_reconnect(server: Server, monkeypatch: pyt
     assert waiting.wait(10)
     close_ends(source, thread)
     assert seen == ["x", "end"]
+
+
+def test_a_signal_handler_closes_at_any_moment_of_the_wait_to_reconnect() -> None:
+    signal: StopSignal
+
+    def make() -> None:
+        nonlocal signal
+        signal = StopSignal()
+
+    call_within(lambda: signal.wait(0.01), lambda: signal.set(), make)
+    signal.set()
+    assert signal.wait(20)
+    assert signal.wait(20)  # for all who wait
 
 
 def test_close_interrupts_a_connect() -> None:
