@@ -16,9 +16,11 @@ Law of this file
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Final
 
@@ -62,7 +64,9 @@ class Reader:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()  # set by `stop`, awaited by the reader where it pauses
         self.placing = False  # the thread was started, and does not know yet where the log ends
-        self._placed = threading.Event()  # awaited by who starts it, for a moment
+        # Awaited by who starts it, for a moment. No `threading.Event`: a finalizer that publishes in the midst of the
+        # wait would wait for the lock of that.
+        self._placed: queue.SimpleQueue[None] = queue.SimpleQueue()
         # The reader's own, the position from the moment when it is known.
         self._position: Position | None = None
         self._audience = Audience()
@@ -98,7 +102,8 @@ class Reader:
                 self._starting = False
             self._thread = thread
             self.placing = self._position is None
-        self._placed.wait(seconds)
+        with suppress(queue.Empty):
+            self._placed.get(timeout=seconds)
 
     def place(self) -> Position:
         """Find where the log ends, unless that is known: what is appended after this returns is seen.
@@ -112,7 +117,7 @@ class Reader:
                 if self._position is None:  # who is later must not skip what the other has appended since
                     self._position = head
                     self.placing = False
-                    self._placed.set()
+                    self._placed.put(None)
         assert self._position is not None
         return self._position
 

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from streamkit.errors import BrokerUnavailable
+from streamkit.hub import hub as hub_module
 from streamkit.hub.hub import Hub
+from streamkit.hub.reader import Reader
 from tests.conftest import eventually
+from tests.interrupts import call_within
 
 ALLOCATIONS = range(1, 120)
 """After how many new containers the collector runs: so it comes at each place of a call in turn."""
@@ -152,3 +155,18 @@ def test_a_finalizer_that_stops_a_run(hub: Hub) -> None:
     finalize_within(lambda count: hub._runs.heartbeat(), lambda: Cycle(viewing()))
     hold.set()
     eventually(lambda: hub.attach("t") is None)
+
+
+def test_a_signal_handler_that_publishes_while_the_first_subscription_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log is slow to open, so it is who publishes that says where it ends."""
+    monkeypatch.setattr(hub_module, "READER_SECONDS", 0.01)
+    monkeypatch.setattr(Reader, "_run", lambda reader: None)
+    hub: Hub
+
+    def make() -> None:
+        nonlocal hub
+        hub = Hub()
+
+    call_within(lambda: hub.subscribe("t"), lambda: hub.publish("t", "x"), make)
