@@ -23,6 +23,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from streamkit.delivery.unread_request import has_unread_body
+
 WRITE_SECONDS: Final = 30.0
 """How long one write may wait for a client that does not read; gunicorn's and nginx' own time-outs are 30 to 60 s."""
 
@@ -42,7 +44,7 @@ class Connection(Protocol):
         ...
 
     def limit_writes(self) -> None:
-        """Give every write `WRITE_SECONDS`, where the server sets no limit itself."""
+        """Give every write `WRITE_SECONDS`, where the server sets no limit itself. No read: an upload may pause."""
         ...
 
     def limit_file(self) -> None:
@@ -106,11 +108,16 @@ class WaitressConnection(NoConnection):
 
 
 class SocketConnection:
-    """A socket that the server lent."""
+    """A socket that the server lent.
 
-    def __init__(self, sock: socket.socket) -> None:
+    unread: whether a producer may read its request's body from it, by the server's own object.
+    """
+
+    def __init__(self, sock: socket.socket, *, unread: bool = False) -> None:
         self._socket = sock
+        self._unread = unread
         self._limited = False
+        self._limited_in_kernel = False
         self._corked = False
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN | _ENDED)
@@ -128,7 +135,17 @@ class SocketConnection:
 
     def limit_writes(self) -> None:
         try:
-            if self._socket.gettimeout() is None:
+            if self._socket.gettimeout() is not None:
+                return
+            if (
+                self._unread
+                and type(self._socket) is socket.socket
+                and os.get_blocking(self._socket.fileno())
+            ):
+                # A time-out of Python's would be one of reads as well, and end an upload that pauses.
+                self._wait_in_kernel(WRITE_SECONDS)
+                self._limited_in_kernel = True
+            else:
                 self._socket.settimeout(WRITE_SECONDS)
                 self._limited = True
         except OSError:
@@ -164,8 +181,10 @@ class SocketConnection:
             and os.get_blocking(sock.fileno())
         )
 
-    def _wait_in_kernel(self, seconds: int) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", seconds, 0))
+    def _wait_in_kernel(self, seconds: float) -> None:
+        whole = int(seconds)
+        limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
     def release(self) -> None:
         if self._corked:
@@ -173,6 +192,12 @@ class SocketConnection:
             try:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _CORK, 0)  # sends what is left
                 self._wait_in_kernel(0)  # for ever
+            except OSError:
+                pass
+        if self._limited_in_kernel:
+            self._limited_in_kernel = False
+            try:
+                self._wait_in_kernel(0)
             except OSError:
                 pass
         if self._limited:
@@ -281,7 +306,7 @@ def client_connection(environ: Mapping[str, object]) -> Connection:
     for key in ("gunicorn.socket", "werkzeug.socket", "streamkit.socket"):
         sock = environ.get(key)
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-            return SocketConnection(sock)
+            return SocketConnection(sock, unread=has_unread_body(environ))
     descriptor = uwsgi_descriptor(environ)
     if descriptor is not None:
         return UWSGIConnection(descriptor)

@@ -8,11 +8,13 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from streamkit.delivery import connection as connection_module
 from streamkit.delivery.connection import (
     WRITE_SECONDS,
     NoConnection,
@@ -147,6 +149,28 @@ def test_writes_are_limited_and_released(pair: Pair) -> None:
     assert pair[0].gettimeout() == WRITE_SECONDS
     connection.release()
     assert pair[0].gettimeout() is None
+
+
+def test_a_limit_of_writes_is_none_of_reads_where_a_body_is_still_to_be_read(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upload may pause for longer than a client may refuse to read."""
+    monkeypatch.setattr(connection_module, "WRITE_SECONDS", 0.1)
+    server, client = pair
+    connection = client_connection({"gunicorn.socket": server, "CONTENT_LENGTH": "5"})
+    connection.limit_writes()
+    assert server.gettimeout() is None
+    with pytest.raises(OSError):  # noqa: PT011 - the kernel's EAGAIN
+        server.sendall(bytes(50_000_000))
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(server.recv(5)))
+    reader.start()
+    reader.join(0.3)
+    client.sendall(b"hello")
+    reader.join(10)
+    assert got == [b"hello"]
+    connection.release()
+    assert struct.unpack("ll", server.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)) == (0, 0)
 
 
 def test_a_limit_of_the_servers_own_is_kept(pair: Pair) -> None:
