@@ -6,6 +6,7 @@ middleware: `/gzipped/ticks`.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import multiprocessing
@@ -178,6 +179,12 @@ def upload(environ: Environ) -> Iterator[dict[str, int]]:
         yield {"read": read}
 
 
+def upload_in_chunks(environ: Environ) -> Iterator[int]:
+    with contextlib.suppress(OSError):  # the client leaves in the middle of it
+        while data := environ["wsgi.input"].read(5):
+            yield len(data)
+
+
 ROUTES: dict[str, Callable[[Environ], Any]] = {
     "/ticks": lambda _: EventSourceResponse(ticks(), on_close=ended),
     "/quiet": lambda _: EventSourceResponse(Quiet(), on_close=ended),
@@ -202,6 +209,9 @@ ROUTES: dict[str, Callable[[Environ], Any]] = {
         on_close=ended,
     ),
     "/upload": lambda environ: EventSourceResponse(upload(environ), done="all", on_close=ended),
+    "/upload-briefly": lambda environ: EventSourceResponse(
+        upload_in_chunks(environ), max_duration=0.5, on_close=ended
+    ),
     "/closing": lambda _: EventSourceResponse(Closing(ticks()), on_close=ended),
 }
 

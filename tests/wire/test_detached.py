@@ -331,6 +331,22 @@ def test_a_post_whose_body_is_read_while_it_is_answered(server: LiveServer, cont
     assert server.state()["last"]["/upload"]["delivery"] == "threaded"
 
 
+def test_a_stream_whose_time_is_over_while_it_reads_its_request(server: LiveServer, control: Control) -> None:
+    """Its producer and its server must not both read what comes next on the connection."""
+    if name_of(server) in ("uwsgi", "werkzeug"):
+        pytest.skip("it reads no further request on the connection")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(
+            b"POST /upload-briefly HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+        )
+        answer = b""
+        while part := client.recv(65536):
+            answer += part
+    assert re.search(rb"retry: \d+\n\r\n$", answer), answer
+    assert answer.count(b"HTTP/1.") == 1, answer
+    outcome(server, "/upload-briefly", "expired")
+
+
 # -- clients that leave --------------------------------------------------------------------------------------------
 
 
