@@ -59,7 +59,7 @@ def early_answer(
         given = error.get_response(environ)  # not always a response: `abort` takes any WSGI application
         response: Answer = sys.modules["werkzeug.wrappers"].Response.force_type(given, environ)
         return response
-    if "uwsgi.version" in environ:  # it closes the connection without an answer when an application raises
+    if _leaves_unanswered(error, environ):
         log.error(
             "a stream at %s failed before it began", ascii(environ.get("PATH_INFO", "")), exc_info=error
         )
@@ -67,6 +67,19 @@ def early_answer(
             [b"Internal Server Error\n"], status=500, content_type="text/plain; charset=utf-8"
         )
     raise error
+
+
+def _leaves_unanswered(error: BaseException, environ: dict[str, Any]) -> bool:
+    """Whether the server closes the connection without an answer when an application raises `error`.
+
+    uWSGI does so for any error. gunicorn and Werkzeug's server take these for those of the client's connection, though
+    a database or another service may have raised them.
+    """
+    if "gunicorn.socket" in environ:
+        return isinstance(error, OSError)
+    if "werkzeug.socket" in environ:
+        return isinstance(error, (ConnectionError, TimeoutError))
+    return "uwsgi.version" in environ
 
 
 def _refusal(

@@ -89,6 +89,11 @@ def zipped(out: Any) -> None:
             archive.writestr(f"{number}.txt", f"content {number}\n" * 1000)
 
 
+def refused() -> Iterator[list[str]]:
+    raise ConnectionRefusedError("secret: a database that is down")
+    yield
+
+
 ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/events": lambda _: EventSourceResponse(
         closing("events", (ServerSentEvent({"n": n}, id=str(n)) for n in range(3))), on_close=ended
@@ -104,6 +109,7 @@ ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/csv-callback": lambda _: CSVResponse(closing("csv", [["a", "b"]]), on_close=broken),
     "/csv-fail": lambda _: CSVResponse(failing_after(5000, ["a", "b"]), on_close=ended),
     "/csv-early": lambda _: CSVResponse(failing_after(0, None)),
+    "/csv-refused": lambda _: CSVResponse(refused()),
     "/ndjson": lambda _: NDJSONResponse({"n": n} for n in range(5000)),
     "/ndjson-silent": lambda _: NDJSONResponse(closing("ndjson-silent", silent()), on_close=ended),
     "/array-silent": lambda _: JSONArrayResponse(closing("array-silent", silent()), on_close=ended),

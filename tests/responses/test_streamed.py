@@ -229,6 +229,19 @@ def test_uwsgi_is_given_an_answer_and_the_log_says_why(caplog: pytest.LogCapture
     assert "KeyError: 'user'" in caplog.text
 
 
+@pytest.mark.parametrize("server", ["gunicorn", "werkzeug"])
+def test_an_error_that_a_server_takes_for_the_clients_is_answered(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def rows() -> Iterator[list[str]]:
+        raise ConnectionRefusedError("the database is down")
+        yield
+
+    answer = Answer(CSVResponse(rows()), **{f"{server}.socket": None})
+    assert (answer.status, answer.body) == ("500 Internal Server Error", b"Internal Server Error\n")
+    assert "the database is down" in caplog.text
+
+
 def test_a_generator_function_fails_too_late_for_a_real_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calling it runs none of its lines; whether the first one fails before anybody looks is chance."""
 

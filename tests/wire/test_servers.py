@@ -112,8 +112,9 @@ def test_head_sends_the_headers_and_starts_nothing(server: LiveServer, path: str
     assert {stream["id"] for stream in after["live"]} <= {stream["id"] for stream in before["live"]}
 
 
-def test_an_error_before_the_first_byte_is_a_500(server: LiveServer) -> None:
-    response, body = server.get("/csv-early")
+@pytest.mark.parametrize("path", ["/csv-early", "/csv-refused"])
+def test_an_error_before_the_first_byte_is_a_500(server: LiveServer, path: str) -> None:
+    response, body = server.get(path)
     assert response.status == 500
     assert b"secret" not in body
 
