@@ -146,6 +146,7 @@ class Body:
                     self._takeover = Takeover(descriptor)
             chunks = self._make_chunks(self.framing, stream, self._context)
             self._outflow = outflow = Outflow(stream, chunks, self.framing, self.limits, self.content_length)
+            outflow.is_gone = self.connection.is_gone
             chunks.start()
             if self._wait_first is not None or self._wait_open:
                 self._await_first(stream, outflow)
@@ -175,6 +176,9 @@ class Body:
         # A function that failed is told from a first item that did, and may have done so just now or a moment later.
         too_late = opened_only and chunks.opened
         if chunks.error is not None and not stream.events and not too_late:
+            if isinstance(chunks.error, OSError) and self.connection.is_gone():
+                stream.end("client_gone")  # it was reading the body of the request
+                return
             raise chunks.error
 
     # -- iterating ----------------------------------------------------------------------------------------------
@@ -253,6 +257,7 @@ class Body:
         detached = DetachedConnection(event_loop, connection, outflow, answer.data, chunked=answer.chunked)
         self.connection.release()
         self.connection = NoConnection()
+        outflow.is_gone = bool  # the loop finds that out first
         self._outflow, self._captured, self._handed_over = None, b"", "loop"
         event_loop.adopt(detached)
         raise StopIteration

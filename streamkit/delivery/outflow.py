@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
@@ -46,6 +47,7 @@ class Limits:
 class Outflow:
     """The pieces of one stream. After `step` gave None: `error` is None where the end is clean.
 
+    is_gone: asks whether the client has left, where a producer may find that out by itself; never blocks.
     wake_at: when `step` has something to say even if no chunk comes (time.monotonic()).
     """
 
@@ -62,6 +64,7 @@ class Outflow:
         "content_length",
         "error",
         "framing",
+        "is_gone",
         "over",
         "piece_bytes",
         "plain",
@@ -82,6 +85,7 @@ class Outflow:
         self.framing = framing
         self.content_length = content_length  # what the headers promise, if anything
         self.error: BaseException | None = None
+        self.is_gone: Callable[[], bool] = bool
         self.over = False  # nothing more is taken from the producer
         even = limits.allowance.even_bytes if limits.allowance is not None else None
         self.piece_bytes = min(PIECE_BYTES, even or PIECE_BYTES)
@@ -262,6 +266,9 @@ class Outflow:
             return self._end_early()
         if isinstance(error, SubscriberTooSlow):  # its client comes back, and resumes by its last id
             self.stream.end("too_slow")
+            return self._end_early()
+        if isinstance(error, OSError) and self.is_gone():  # it was reading the body of the request
+            self.stream.end("client_gone")
             return self._end_early()
         self.stream.end("failed", error)
         return self._last_words(self.framing.failed(error), error)

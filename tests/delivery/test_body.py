@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from streamkit import EventSourceResponse, Limiter, StreamingResponse, streams
-from streamkit.delivery.connection import WRITE_SECONDS
+from streamkit import EventSourceResponse, Limiter, NDJSONResponse, StreamingResponse, streams
+from streamkit.delivery.connection import WRITE_SECONDS, reset_connection
 from streamkit.delivery.event_loop import event_loop
 from tests.conftest import eventually
 from tests.interrupts import Interrupted
@@ -263,3 +263,32 @@ def test_a_callback_that_raises_stop_iteration_does_not_complete_a_broken_body()
     assert next(body) == b"half of it"
     with pytest.raises(ValueError, match="broken"):
         next(body)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_producer_that_finds_its_client_gone_has_not_failed(pair: Pair, begun: bool, leaves: bool) -> None:
+    """It reads the body of its request, and learns of the reset before anybody else looks."""
+    server, client = pair
+    environ = {"REQUEST_METHOD": "POST", "SERVER_PROTOCOL": "HTTP/1.1", "gunicorn.socket": server}
+    ended: list[str | None] = []
+    go = threading.Event()
+
+    def items() -> Iterator[str]:
+        go.wait(10)
+        if leaves:
+            reset_connection(client)
+        raise ConnectionResetError(errno.ECONNRESET, "of the request, or of a database")
+        yield
+
+    kind: Any = EventSourceResponse if begun else NDJSONResponse  # the one begins with a comment
+    response = kind(items(), on_close=lambda stream: ended.append(stream.outcome), delivery="threaded")
+    if not begun:
+        go.set()
+    body: Any = iter(response(environ, lambda *_: None))
+    if begun:
+        assert next(body) == b":\n"
+        go.set()
+    with contextlib.suppress(ConnectionResetError):
+        list(body)
+    eventually(lambda: ended == ["client_gone" if leaves else "failed"], what=str(ended))
