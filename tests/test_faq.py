@@ -87,8 +87,9 @@ def reported(files: dict[str, str], folder: Path, beside: WSGIApplication) -> An
 def test_the_line_of_the_readme_reads_its_first_recipe(tmp_path: Path) -> None:
     pytest.importorskip("flask")
     (line,) = re.findall(r"^`(new EventSource\(.*)`", (ROOT / "README.md").read_text(), re.MULTILINE)
-    script = REPORT + line.replace("console.log", "report")
-    assert reported({"page.js": script}, tmp_path, application("ticks")) == '{"hello":"Ada","tick":0}'
+    collect = "const seen = []; console.log = (data) => { if (seen.push(data) === 3) report(seen); };\n"
+    seen = reported({"page.js": REPORT + collect + line}, tmp_path, application("ticks"))
+    assert seen == [f'{{"hello":"Ada","tick":{number}}}' for number in range(3)]
 
 
 def test_the_script_reads_the_answer_of_the_readme(tmp_path: Path) -> None:
