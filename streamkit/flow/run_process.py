@@ -112,7 +112,8 @@ class ProcessLines:
         """End every process of the group, reap the program, close the pipes.
 
         Blocks until they are gone: not at all after a program that has ended and left nobody behind, else for
-        as long as they take to act on SIGTERM, at most `kill_after` seconds. The second call does nothing.
+        as long as they take to act on SIGTERM, at most `kill_after` seconds. What they write meanwhile is thrown
+        away. The second call does nothing.
         """
         with self._lock:
             if self._closed:
@@ -124,6 +125,8 @@ class ProcessLines:
             if process is not None:
                 self._end_group(process)
         finally:
+            if process is not None and process.stdout is not None:
+                process.stdout.close()
             with self._lock:
                 wake, self._wake = self._wake, None
             for descriptor in wake or ():
@@ -202,13 +205,13 @@ class ProcessLines:
                 self._terminate()
             _signal_strays(pid, signal.SIGTERM)
         assert process.stdout is not None
-        process.stdout.close()  # who is blocked in a write to it wakes up, and finds that nobody reads
+        output = process.stdout.fileno()
         asked = self._terminated_at
-        if asked is not None and not _wait_until_gone(pid, asked + self._kill_after):
+        if asked is not None and not _wait_until_gone(pid, asked + self._kill_after, output):
             with self._lock:
                 _signal_group(pid, signal.SIGKILL)
             _signal_strays(pid, signal.SIGKILL)
-            if not _wait_until_gone(pid, time.monotonic() + KILLED_SECONDS):
+            if not _wait_until_gone(pid, time.monotonic() + KILLED_SECONDS, output):
                 log.warning("process group %d of %s survives SIGKILL", pid, ascii(self._argv[0]))
         with self._lock:
             # A look through /proc can miss a process born meanwhile; this cannot, and zombies do not mind.
@@ -267,15 +270,23 @@ def _exit_status(pid: int) -> int | None:
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
-def _wait_until_gone(session: int, deadline: float) -> bool:
-    """Wait until no process of the session lives. False at the deadline (time.monotonic())."""
+def _wait_until_gone(session: int, deadline: float, output: int) -> bool:
+    """Wait until no process of the session lives. False at the deadline (time.monotonic()).
+
+    What they still write is read and thrown away: who is blocked in a write goes on, and who has a last word before
+    it tidies up is not ended by SIGPIPE in the midst of that.
+    """
+    poll = select.poll()
+    poll.register(output, select.POLLIN)
     pause = FIRST_LOOK_SECONDS
     while not _session_is_gone(session):
         left = deadline - time.monotonic()
         if left <= 0:
             return False
-        time.sleep(min(pause, left))
-        pause = min(2 * pause, LONGEST_LOOK_SECONDS)
+        if not poll.poll(min(pause, left) * 1000):
+            pause = min(2 * pause, LONGEST_LOOK_SECONDS)
+        elif not os.read(output, BLOCK_BYTES):
+            poll.unregister(output)  # nobody can write any more
     return True
 
 

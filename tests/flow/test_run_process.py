@@ -277,6 +277,19 @@ def test_close_gives_time_to_end_well(run: Run, tmp_path: Path) -> None:
     assert source._process.returncode == 0
 
 
+def test_close_lets_a_program_finish_what_it_writes_at_its_end(run: Run, tmp_path: Path) -> None:
+    """More than a pipe holds: neither a full output nor a closed one keeps it from ending well."""
+    path = tmp_path / "ended well"
+    end = f"def end(*_): os.write(1, bytes(1_000_000)); open({str(path)!r}, 'w').close(); os._exit(0)"
+    program = python("import os, signal", end, "signal.signal(signal.SIGTERM, end)", "print('a')", LINGER)
+    source = run(program, kill_after=30)
+    assert next(source) == "a"
+    source.close()
+    assert path.exists()
+    assert source._process is not None
+    assert source._process.returncode == 0
+
+
 def test_close_kills_what_ignores_sigterm(run: Run) -> None:
     source = run(python(IGNORE, "print('a')", LINGER), kill_after=0.1)
     assert next(source) == "a"
