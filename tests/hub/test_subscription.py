@@ -116,8 +116,9 @@ def test_a_viewer_that_leaves_in_the_midst_of_a_replay(hub: Hub) -> None:
     other = Viewer(hub.subscribe("t", last_event_id=ids[4000]))
     other.take(999)
     reader = hub._reader
-    eventually(lambda: not reader._catching_up and not reader._waiting)
-    assert reader._audience.everyone() == [other.subscription]
+    # The reader has a subscription in its hands, and in none of its lists, while that catches up.
+    eventually(lambda: other.subscription.place == "live" and not reader._catching_up and not reader._waiting)
+    eventually(lambda: reader._audience.everyone() == [other.subscription])
 
 
 def test_gaps_that_nobody_takes_do_not_pile_up(make: Make) -> None:
