@@ -50,19 +50,24 @@ export async function accepted(address, options) {
   return response;
 }
 
-// Keep the end of a growing box in view, unless the reader has scrolled up. Only a scroll tells that: in a window that
-// was made narrower the end is elsewhere as well.
-const atEnd = new WeakMap();
+// Keep the end of a growing box in view, unless the reader has scrolled up. Only a scroll upwards tells that: in a window
+// that was made narrower the end is elsewhere as well, and a scroll of ours may be told of after that.
+const places = new WeakMap();
 
 export function grow(box, change) {
-  if (!atEnd.has(box)) {
-    atEnd.set(box, true);
+  if (!places.has(box)) {
+    places.set(box, { atEnd: true, top: box.scrollTop });
     box.addEventListener("scroll", () => {
-      atEnd.set(box, box.scrollHeight - box.scrollTop - box.clientHeight < 30);
+      const place = places.get(box);
+      if (box.scrollHeight - box.scrollTop - box.clientHeight < 30) place.atEnd = true;
+      else if (box.scrollTop < place.top) place.atEnd = false;
+      place.top = box.scrollTop;
     });
   }
   change();
-  if (atEnd.get(box)) box.scrollTop = box.scrollHeight;
+  const place = places.get(box);
+  if (place.atEnd) box.scrollTop = box.scrollHeight;
+  place.top = box.scrollTop;
 }
 
 // Draw once for all that arrived since the last frame: a page that is loaded again gets minutes of events at once.

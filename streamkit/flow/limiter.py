@@ -73,8 +73,9 @@ class Limiter:
         _limiters.add(self)
 
     def _forget(self) -> None:
-        """A new process holds none of its parent's streams. The lock is held for two counts, nothing more."""
-        self._lock = threading.Lock()
+        """A new process holds none of its parent's streams."""
+        # Held for two counts, nothing more; what the garbage collector ends meanwhile may give back a place.
+        self._lock = threading.RLock()
         self._taken = 0
         self._by_key: Counter[str] = Counter()
 

@@ -110,8 +110,9 @@ class Stream:
         self.delivery: DeliveredBy = "threaded"
         # Most streams are never waited on, and an event is a kilobyte: it is made when it is asked for.
         self._cancelled: threading.Event | None = None
-        # Owned by whoever is inside a method of this class, for a few instructions; nothing is called under it.
-        self._lock = threading.Lock()
+        # Owned by whoever is inside a method of this class, for a few instructions; nothing is called under it but what
+        # the garbage collector ends (see `Streams`).
+        self._lock = threading.RLock()
         self._parties = 1
         self._releases: list[Callable[[], object]] = []
         self._callbacks: list[Callable[[], object]] = []

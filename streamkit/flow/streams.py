@@ -38,9 +38,10 @@ class Streams:
 
     def _forget(self) -> None:
         """After a fork the streams are the parent's; so may the lock have been."""
-        # Owned for the length of one dictionary operation and a few sums; no foreign code runs under it. Always entered
-        # itself: entering a Condition is Python code, and what a signal handler raises in there leaves it taken.
-        self._lock = threading.Lock()
+        # Owned for the length of one dictionary operation and a few sums; no foreign code runs under it but what the
+        # garbage collector ends: a middleware's generator whose `finally` closes a body. Always entered itself, because
+        # entering a Condition is Python code, and what a signal handler raises in there leaves it taken.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)  # whoever drains waits on it
         self._live: dict[str, Stream] = {}
         self._totals = Totals()

@@ -91,16 +91,19 @@ class _Sum:
         self.first_byte_delays = [0] * (len(FIRST_BYTE_BUCKETS) + 1)
 
     def add(self, stream: Stream) -> None:
-        self.events += stream.events
-        self.chunks += stream.chunks
-        self.bytes += stream.bytes
-        age = stream.age
-        self.seconds += age
-        self.durations[bisect_left(DURATION_BUCKETS, age)] += 1
+        # Calls first, then sums: what the garbage collector ends in a call is counted here as well.
+        events, chunks, size, age = stream.events, stream.chunks, stream.bytes, stream.age
         delay = stream.first_byte_delay
+        bucket = bisect_left(DURATION_BUCKETS, age)
+        self.events += events
+        self.chunks += chunks
+        self.bytes += size
+        self.seconds += age
+        self.durations[bucket] += 1
         if delay is not None:
+            bucket = bisect_left(FIRST_BYTE_BUCKETS, delay)
             self.first_byte_seconds += delay
-            self.first_byte_delays[bisect_left(FIRST_BYTE_BUCKETS, delay)] += 1
+            self.first_byte_delays[bucket] += 1
 
     def total(self, kind: str, outcome: str) -> Total:
         return Total(

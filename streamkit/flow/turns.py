@@ -35,7 +35,8 @@ class Turns:
             os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        self._lock = threading.Lock()
+        # Owned for a few instructions; what the garbage collector ends meanwhile may leave.
+        self._lock = threading.RLock()
         self._free_at = 0.0
         self._last = 0  # the id of who reserved last: a reference would keep a response that was dropped
 

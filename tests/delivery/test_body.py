@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from streamkit import EventSourceResponse, Limiter, NDJSONResponse, StreamingResponse, streams
+from streamkit import CSVResponse, EventSourceResponse, Limiter, NDJSONResponse, StreamingResponse, streams
 from streamkit.delivery.connection import WRITE_SECONDS, reset_connection
 from streamkit.delivery.event_loop import event_loop
+from streamkit.flow.turns import turns
 from tests.conftest import eventually
 from tests.interrupts import Interrupted
 
@@ -250,6 +251,39 @@ def test_a_body_that_is_dropped_late_takes_back_no_limit_of_the_next_response(pa
     eventually(lambda: len(streams) == 1)
     assert server.gettimeout() == WRITE_SECONDS
     following.close()
+
+
+def test_a_middleware_that_the_garbage_collector_ends_waits_for_no_lock_of_its_own_thread() -> None:
+    """The `finally` of a generator that nobody closed runs anywhere: in the midst of another stream's bookkeeping."""
+    limiter = Limiter(max_streams=1)
+    ended: list[str | None] = []
+
+    def middleware() -> Iterator[bytes]:
+        rows = CSVResponse(
+            ([n] for n in range(9)), limiter=limiter, on_close=lambda s: ended.append(s.outcome)
+        )
+        body = rows({"REQUEST_METHOD": "GET"}, lambda *_: None)
+        try:
+            yield from body
+        finally:
+            body.close()  # type: ignore[attr-defined]
+
+    body = middleware()
+    assert next(body)
+    (stream,) = streams
+
+    def drop() -> None:
+        nonlocal body
+        with streams._lock, stream._lock, limiter._lock, turns._lock:
+            del body
+            gc.collect()
+
+    thread = threading.Thread(target=drop, daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert ended == ["client_gone"]
+    assert len(streams) == len(limiter) == 0
 
 
 def test_a_callback_that_raises_stop_iteration_does_not_complete_a_broken_body() -> None:
