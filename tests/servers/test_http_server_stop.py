@@ -70,18 +70,20 @@ def test_more_connections_than_the_limit_wait_in_the_backlog() -> None:
 
 
 def test_idle_connections_make_way_when_the_server_is_full() -> None:
+    gate = Gate()
     with (
-        running(Gate(), max_connections=2, keep_alive=WAIT_SECONDS * 2) as server,
+        running(gate, max_connections=2, keep_alive=WAIT_SECONDS * 2) as server,
         connected(server) as first,
     ):
         first.sendall(get("/quick"))
         assert read_answer(first)[2] == b"quick"
         with connected(server) as second, connected(server) as third:
-            second.sendall(get("/quick"))
-            assert read_answer(second)[2] == b"quick"
+            second.sendall(get())
+            assert gate.entered.acquire(timeout=WAIT_SECONDS)  # and it stays until the gate is open
             third.sendall(get("/quick"))
             assert read_answer(third)[2] == b"quick"
-        assert first.recv(1) == b""
+            assert first.recv(1) == b""
+            gate.open.set()
 
 
 def test_a_thousand_requests_leave_nothing_behind() -> None:
