@@ -192,11 +192,17 @@ def _waitress(app: WSGIApplication, threads: int, stack: ExitStack) -> int:
     def loop() -> None:
         while not stop.is_set():
             wasyncore.loop(timeout=1.0, map=sockets, count=1)
-        wasyncore.close_all(sockets)  # writes fail from here on, so the threads come back
+
+    def close() -> None:
+        """Once the loop has ended. Its wake-up pipe goes last: a thread writes to it, and its number is used again."""
+        for channel in list(server.active_channels.values()):
+            channel.handle_close()  # also wakes a thread that waits for its client to read
         server.task_dispatcher.shutdown()
+        server.close()
 
     thread = threading.Thread(target=loop, name="waitress-loop", daemon=True)
     thread.start()
+    stack.callback(close)
     stack.callback(thread.join)
     stack.callback(server.pull_trigger)
     stack.callback(stop.set)

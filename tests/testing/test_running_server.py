@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,43 @@ def test_every_installed_server_streams_and_stops(name: str) -> None:
     assert "Traceback" not in log
     with pytest.raises(ConnectionError):
         Client(server.url).open("/three")
+
+
+def test_waitress_stops_though_its_loop_ends_before_it_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    trigger = pytest.importorskip("waitress.trigger").trigger
+    pull = trigger._physical_pull
+
+    def pull_late(self: Any) -> None:
+        threading.Event().wait(1.5)  # the loop looks up by itself within a second
+        pull(self)
+
+    with running(Application(), "waitress") as server, server.client() as client:
+        assert client.open("/three").read_all()
+        monkeypatch.setattr(trigger, "_physical_pull", pull_late)
+
+
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_a_client_that_stalls_does_not_hold_up_its_server_s_end(name: str) -> None:
+    closed: list[bool] = []
+
+    def app(environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        try:
+            for _ in range(1000):
+                yield b"x" * 1_000_000
+        finally:
+            closed.append(True)
+
+    with running(app, name) as server:
+        client = server.client().open("/")
+        client.stall()
+        threading.Event().wait(0.3)
+        began = time.monotonic()
+        if name == "werkzeug":  # which waits for its threads, whatever holds them
+            client.reset()
+    assert time.monotonic() - began < 4
+    client.reset()
+    eventually(lambda: closed == [True])
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
