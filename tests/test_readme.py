@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.live_server import BIN, GUNICORN, LiveServer
+from tests.ports import free_port
 from tests.services import program
 from tests.test_examples import started
 
@@ -125,9 +125,7 @@ def test_sessions_typed_one_after_another_with_the_server_stopped_in_between(tmp
     pytest.importorskip("flask")
     program("curl")
     assert "stop it with `kill %1` before the next" in README
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     sessions = [session for session in SESSIONS if re.search(r"(?:answer|news|resumable):app", session)]
     assert len(sessions) == 3
     for name, code in RECIPES.items():

@@ -21,6 +21,7 @@ from streamkit.cli import main
 from streamkit.cli.config_files import FILES
 from tests.conftest import ROOT
 from tests.live_server import GUNICORN, LiveServer, _await_port
+from tests.ports import free_port
 from tests.services import program
 
 APP = "def app(environ, start_response):\n    start_response('200 OK', [])\n    return []\n"
@@ -175,9 +176,7 @@ def test_gunicorn_answers_beside_its_streams_and_ends_them_at_once(
 ) -> None:
     """More streams than threads; and those that stay on a thread do not wait for the graceful timeout, 8 s or more."""
     pytest.importorskip("gunicorn")
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port = asked.getsockname()[1]
+    port = free_port()
     text = printed(capsys, name, "--app", "tests.apps.streams_app:app", "--upstream", f"127.0.0.1:{port}")
     (tmp_path / "gunicorn.conf.py").write_text(text if name == "gunicorn" else "")
     words = [word.replace("0.0.0.0", "127.0.0.1") for word in gunicorn_of(name, text)]

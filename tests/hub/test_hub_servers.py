@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ import pytest
 from streamkit.hub.hub import Hub
 from tests.conftest import ROOT, eventually
 from tests.live_server import GUNICORN
+from tests.ports import free_port
 
 pytest.importorskip("gunicorn")
 
@@ -71,9 +71,7 @@ class Client(threading.Thread):
 def workers(
     url: str, tmp_path: Path, kind: str = "gthread", *, count: int = 2, **environment: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     options = ["--worker-class", kind, "--workers", str(count), "--graceful-timeout", "3"]
     if kind == "gthread":
         options += ["--threads", "4"]

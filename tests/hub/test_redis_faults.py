@@ -22,7 +22,8 @@ from streamkit.hub.broker import Entry, HistoryLost
 from streamkit.hub.redis import TIMEOUT, RedisBroker
 from streamkit.testing.check_broker import all_after
 from tests.conftest import eventually
-from tests.redis_server import RedisServer, free_port, redis_server
+from tests.ports import free_port
+from tests.redis_server import RedisServer, redis_server
 from tests.services import program
 
 

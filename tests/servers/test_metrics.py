@@ -28,6 +28,7 @@ from streamkit.flow.streams import streams  # noqa: E402
 from streamkit.servers.metrics import OUTCOMES, StreamCollector, metrics_app  # noqa: E402
 from streamkit.servers.routes import routes_app  # noqa: E402
 from tests.conftest import ROOT, eventually  # noqa: E402
+from tests.ports import free_ports_in_a_row  # noqa: E402
 from tests.servers.raw_client import connected, get, read_answer, read_until, running  # noqa: E402
 
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
@@ -230,7 +231,7 @@ def test_each_worker_of_gunicorn_can_be_scraped(tmp_path: Path) -> None:
     from tests.live_server import GUNICORN
 
     (recipe,) = re.findall(r"```python\n(# gunicorn\.conf\.py\n.*?)```", GUIDE, re.DOTALL)
-    first = _free_ports(3)
+    first = free_ports_in_a_row(3)
     assert "range(9101, 9109)" in recipe
     (tmp_path / "conf.py").write_text(recipe.replace("range(9101, 9109)", f"range({first}, {first + 3})"))
     (tmp_path / "plain.py").write_text("def app(environ, start_response):\n    raise SystemError\n")
@@ -262,18 +263,3 @@ def test_each_worker_of_gunicorn_can_be_scraped(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(15)
-
-
-def _free_ports(count: int) -> int:
-    """The first of `count` ports in a row that are free now."""
-    import socket
-
-    for first in range(20000 + os.getpid() % 20000, 65000, count):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            pass
-    raise AssertionError("no free ports")

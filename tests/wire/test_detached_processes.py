@@ -22,6 +22,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.live_server import BIN, GUNICORN, ROOT, LiveServer, _await_port, running
+from tests.ports import free_port
 from tests.services import program
 from tests.wire.test_nginx import CONFIGURATION
 
@@ -315,9 +316,7 @@ run_simple("127.0.0.1", int(sys.argv[1]), app, threaded=True, ssl_context=(sys.a
 
 @contextlib.contextmanager
 def started(command: Callable[[int], list[str]], tmp_path: Path) -> Iterator[LiveServer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log_path = tmp_path / "server.log"
     with log_path.open("wb") as log:
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}

@@ -6,7 +6,6 @@ import http.client
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.live_server import LiveServer, _await_port, running
+from tests.ports import free_port
 from tests.services import program
 
 pytest.importorskip("gunicorn")
@@ -61,9 +61,7 @@ def proxy(
     files.mkdir()
     (files / "data.bin").write_bytes(DATA)
     os.utime(files / "data.bin", (1_600_000_000, 1_600_000_000))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FILES", str(files))
         patch.setenv("XDG_DATA_HOME", str(folder))

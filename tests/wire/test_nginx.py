@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import eventually
 from tests.live_server import LiveServer, _await_port, running
+from tests.ports import free_port
 from tests.services import program
 
 CONFIGURATION = """
@@ -43,9 +44,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServ
     nginx = program("nginx")
     folder = tmp_path_factory.mktemp("nginx")
     folder.chmod(0o755)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with running("gunicorn-gthread", folder) as upstream:
         configuration = folder / "nginx.conf"
         configuration.write_text(CONFIGURATION.format(folder=folder, port=port, upstream=upstream.port))
