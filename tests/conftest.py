@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0, what: str = "") -> None:
+def eventually(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
     """Wait until `condition()` is true; a test that waits for another thread or process has no event to await."""
     deadline = time.monotonic() + seconds
     pause = threading.Event()
