@@ -17,6 +17,7 @@ import pytest
 
 from streamkit.errors import ClientDisconnected
 from streamkit.servers import http_connection
+from streamkit.servers.http_server import StreamServer
 from streamkit.servers.request_head import MAX_HEADERS, HeadParser, RequestRefused
 from tests.servers.raw_client import (
     WAIT_SECONDS,
@@ -177,8 +178,13 @@ def test_a_broken_chunked_body_is_answered_400(body: bytes, caplog: pytest.LogCa
 
 
 def test_a_head_that_trickles_in_is_cut_off() -> None:
-    with nothing_left_behind(), running(deaf, head_timeout=0.15) as server, connected(server) as sock:
+    with (
+        nothing_left_behind(),
+        StreamServer(deaf, port=0, grace=0.2, head_timeout=0.15) as server,
+        connected(server) as sock,
+    ):
         sock.sendall(b"GET / HTTP/1.1\r\nX-Slow: ")
+        server.start()  # now, so that it finds the beginning of a head at once, and no client that says nothing
         sock.settimeout(0.02)
         answer = b""
         while not answer:  # each byte comes soon after the other: only a limit for the whole head ends this
@@ -191,8 +197,9 @@ def test_a_head_that_trickles_in_is_cut_off() -> None:
 
 
 def test_connections_that_say_nothing_are_closed_quietly(caplog: pytest.LogCaptureFixture) -> None:
-    with running(deaf, head_timeout=0.1, keep_alive=0.1) as server, no_noise(caplog):
+    with running(deaf, head_timeout=0.1) as server, no_noise(caplog):
         assert ask(server, b"") == b""
+    with running(deaf, keep_alive=0.1) as server, no_noise(caplog):
         answer = ask(server, get())
         assert answer.endswith(b"ok")
         assert answer.count(b"HTTP/1.1") == 1
