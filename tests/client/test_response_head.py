@@ -161,12 +161,12 @@ def test_a_slow_head_leaves_the_body_its_time(server: Server) -> None:
     """What the head has used up of the time-out is not missing to the reads after it."""
 
     def answer(connection: socket.socket) -> None:
-        for seconds, piece in ((1.2, OK[:20]), (0.1, OK[20:]), (1.2, b"data: x\n\n")):
+        for seconds, piece in ((2.2, OK[:20]), (0.1, OK[20:]), (2.2, b"data: x\n\n")):
             pause.wait(seconds)
             connection.sendall(piece)
 
     pause = threading.Event()
-    assert data_of(server.start(answer), timeout=2) == ["x"]
+    assert data_of(server.start(answer), timeout=4) == ["x"]
 
 
 def test_the_largest_head(server: Server) -> None:
