@@ -13,6 +13,7 @@ import pytest
 from streamkit.client.download import download
 from streamkit.client.event_source import EventSource
 from streamkit.client.response_head import MAX_HEAD_BYTES
+from streamkit.client.stoppable_connection import StoppableConnection
 from streamkit.errors import ConnectionLost, ProxyFailed, StreamRefused
 from tests.client.raw_server import GONE, OK, QUICK, Server, chunked
 
@@ -131,9 +132,19 @@ def test_what_is_no_field_takes_none_away(server: Server, line: bytes) -> None:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
 def test_a_head_that_drips_is_a_lost_connection(
-    server: Server, secure_server: Server, certificate: Path, secure: bool
+    server: Server, secure_server: Server, certificate: Path, secure: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = threading.Event()
+    connect = StoppableConnection.connect
+
+    def connect_at_leisure(connection: StoppableConnection) -> None:
+        """The time-out is that of the head alone: a busy machine may need longer for the handshake."""
+        connection.timeout, seconds = 20, connection.timeout
+        connect(connection)
+        assert seconds is not None
+        connection.hurry(seconds)
+
+    monkeypatch.setattr(StoppableConnection, "connect", connect_at_leisure)
 
     def drip(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
