@@ -107,11 +107,12 @@ def test_a_middleware_without_close_is_found() -> None:
         def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
             return map(bytes, self.inner(environ, start_response))
 
-    message = wrong(DropsClose(Application()), "/plain", timeout=0.2)
+    message = wrong(DropsClose(Application()), "/plain")
     assert "close() of the body does not reach the generator '_noting'" in message
     assert "applications.py" in message
 
 
+@pytest.mark.usefixtures("time_from_the_first_item")
 def test_a_streamkit_body_that_is_never_closed_is_found() -> None:
     kept: list[Any] = []
 
@@ -120,11 +121,12 @@ def test_a_streamkit_body_that_is_never_closed_is_found() -> None:
         kept.append(body)
         yield from map(bytes, body)
 
-    message = wrong(app, "/events", timeout=0.2)
-    assert "lives on 0.2 s after its body was closed" in message
+    message = wrong(app, "/events", timeout=1)
+    assert "lives on 1 s after its body was closed" in message
     kept[0].close()
 
 
+@pytest.mark.usefixtures("time_from_the_first_item")
 def test_a_producer_of_another_kind_is_asked_for() -> None:
     numbers = Numbers()
     assert_streams(
@@ -134,9 +136,10 @@ def test_a_producer_of_another_kind_is_asked_for() -> None:
     )
     never = Numbers()
     lost = answering(lambda: (b"data: %d\n\n" % n for n in never))
-    assert "closed() is still not true" in wrong(lost, timeout=0.1, closed=lambda: never.closed)
+    assert "closed() is still not true" in wrong(lost, timeout=1, closed=lambda: never.closed)
 
 
+@pytest.mark.usefixtures("time_from_the_first_item")
 def test_a_blocked_producer_that_nobody_tells_is_found() -> None:
     release: queue.Queue[bytes] = queue.Queue()
 
@@ -144,8 +147,8 @@ def test_a_blocked_producer_that_nobody_tells_is_found() -> None:
         yield b"data: 1\n\n"
         yield release.get()
 
-    message = wrong(answering(body), timeout=0.1)
-    assert "the producer is still at work 0.1 s after the reader has left" in message
+    message = wrong(answering(body), timeout=1)
+    assert "the producer is still at work 1 s after the reader has left" in message
     release.put(b"")
 
 

@@ -127,12 +127,14 @@ def test_what_the_application_raises_comes_through() -> None:
     assert app.ended == ["failing"]
 
 
+@pytest.mark.usefixtures("time_from_the_first_item")
 def test_a_streamkit_response_that_is_silent_is_told_that_the_client_left() -> None:
     app = Application()
     with pytest.raises(TimeoutError, match=r"^GET /silent: after 0.2 s 1 of 2 events \(\d+ bytes\) came$"):
         take_events(app, "/silent", 2, timeout=0.2)
 
 
+@pytest.mark.usefixtures("time_from_the_first_item")
 def test_a_producer_that_cannot_be_told_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamkit.testing.taken.LEAVE_SECONDS", 0.05)
     release, closed = queue.Queue[None](), threading.Event()
