@@ -8,13 +8,15 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streamkit.cli import main
+from streamkit.cli import tail as tail_command
 from streamkit.cli.output import safe, safe_line
 from streamkit.servers.http_server import StreamServer
 from streamkit.servers.probe import app as probe_app
@@ -80,10 +82,31 @@ def test_a_method_that_may_change_something_is_used_once(
     assert captured.err == ""
 
 
-def test_where_nothing_listens_it_says_so_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def begin_time_with(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Let the time of --for begin with the first call of this function of `tail`, however slow the machine."""
+    called = threading.Event()
+    function: Callable[..., Any] = getattr(tail_command, name)
+
+    class Timer(threading.Timer):
+        def run(self) -> None:
+            called.wait(20)
+            super().run()
+
+    def call(*arguments: Any) -> Any:
+        called.set()
+        return function(*arguments)
+
+    monkeypatch.setattr(tail_command, name, call)
+    monkeypatch.setattr(threading, "Timer", Timer)
+
+
+def test_where_nothing_listens_it_says_so_in_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     lost = "the connection was lost (cannot connect to 127.0.0.1 port 1)"
     assert main(["tail", "127.0.0.1:1", "--no-reconnect"]) == 1
     assert capsys.readouterr().err == f"error: {lost}\n"
+    begin_time_with(monkeypatch, "complain")
     assert main(["tail", "127.0.0.1:1", "--for", "0.3s"]) == 0
     assert capsys.readouterr().err.startswith(f"{lost}; again in 3.")
 
@@ -140,13 +163,19 @@ def test_one_event_cannot_fill_the_screen(capsys: pytest.CaptureFixture[str]) ->
     assert len(shown) < len(deep) + 100_000
 
 
-def test_it_leaves_in_time(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_leaves_in_time(
+    probe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["tail", f"{probe}/?interval=60", "--for", "0.3s"]) == 0
+    begin_time_with(monkeypatch, "_pretty")  # called for each event that is shown
     assert main(["tail", f"{probe}/?interval=60", "--for", "0.3s", "-n", "2"]) == 1
     assert "only 1 of 2 events came" in capsys.readouterr().err
 
 
-def test_it_comes_back_and_says_so(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_comes_back_and_says_so(
+    probe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin_time_with(monkeypatch, "complain")
     assert main(["tail", f"{probe}/?count=1", "--for", "0.5s"]) == 0
     assert "the stream has ended; again in" in capsys.readouterr().err
 
