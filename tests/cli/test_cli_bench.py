@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -30,7 +31,7 @@ def test_streams_are_held_and_measured(
 ) -> None:
     plot = tmp_path / "plot.svg"
     url = f"{probe}/?interval=0.1"
-    assert main(["bench", url, "-n", "60", "--for", "1s", "--json", "--plot", str(plot)]) == 0
+    assert main(["bench", url, "-n", "60", "--for", "3s", "--json", "--plot", str(plot)]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["opened"], figures["failed"], figures["ended_early"]) == (60, {}, {})
     assert figures["events"] >= 60 * 3
@@ -41,7 +42,7 @@ def test_streams_are_held_and_measured(
 
 
 def test_text(probe: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", probe, "-n", "3", "--for", "0.5s"]) == 0
+    assert main(["bench", f"{probe}/?interval=0.05", "-n", "3", "--for", "2s"]) == 0
     text = capsys.readouterr().out
     assert "streams   3 of 3 open" in text
     assert "lost      0" in text
@@ -51,10 +52,15 @@ def test_ctrl_c_tells_what_was_measured_by_then(
     probe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn = Crowd.turn
+    settled: list[float] = []
 
     def interrupted(crowd: Crowd, seconds: float) -> None:
-        if crowd.settled and crowd.events >= 9:
-            raise KeyboardInterrupt
+        if crowd.settled:
+            now = time.monotonic()
+            settled.append(now)
+            # A busy machine may take its time to open them, and then it holds them for longer than that.
+            if crowd.events >= 9 and now - settled[0] > max(0.3, settled[0] - crowd.start):
+                raise KeyboardInterrupt
         turn(crowd, seconds)
 
     monkeypatch.setattr(Crowd, "turn", interrupted)
@@ -119,7 +125,7 @@ def test_streams_that_do_not_open(capsys: pytest.CaptureFixture[str], answer: by
 
 
 def figures_of(answer: bytes, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    assert main(["bench", f"127.0.0.1:{one_answer(answer)}", "-n", "1", "--for", "2s", "--json"]) == 1
+    assert main(["bench", f"127.0.0.1:{one_answer(answer)}", "-n", "1", "--for", "20s", "--json"]) == 1
     figures: dict[str, object] = json.loads(capsys.readouterr().out)
     return figures
 
