@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from streamkit.cli.failures import CommandFailed
+from streamkit.servers.reserved_port import reserved_port
 
 START_SECONDS: Final = 20.0
 """For a server and the application that it imports."""
@@ -79,12 +80,9 @@ def running(name: str, app: str) -> Iterator[str]:
 
     Raises CommandFailed where it does not listen within `START_SECONDS`, with the last lines that it has printed.
     """
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port = asked.getsockname()[1]
     package_place = str(Path(__file__).resolve().parent.parent.parent)
     paths = [os.getcwd(), package_place, *filter(None, [os.environ.get("PYTHONPATH")])]
-    with tempfile.TemporaryFile() as log:
+    with reserved_port(("127.0.0.1", 0)) as port, tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             _command(name, app, port),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},

@@ -15,10 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any, Final
 
 from streamkit.cli.failures import FINE, CommandFailed
 from streamkit.cli.output import complain
+from streamkit.servers.reserved_port import reserved_port
 
 CHANGED: Final = 75
 """The exit code of a child whose code has changed (EX_TEMPFAIL of sysexits.h: try again)."""
@@ -43,7 +45,11 @@ def supervise(arguments: argparse.Namespace) -> int:
     A child that failed (a syntax error) is started again when a file changes, so the port is kept the same. Raises
     CommandFailed where the host has no port.
     """
-    port = arguments.port or _free_port(arguments.host)
+    with ExitStack() as stack:
+        return _supervise(arguments, arguments.port or _free_port(arguments.host, stack))
+
+
+def _supervise(arguments: argparse.Namespace, port: int) -> int:
     command = [sys.executable, *_this_program(), "serve", arguments.target, "--reload"]
     command += ["--host", arguments.host, "--port", str(port), *(["--json"] if arguments.json else [])]
     stopping = threading.Event()
@@ -142,14 +148,12 @@ def _this_program() -> list[str]:
     return [archive] if archive and os.path.isfile(archive) else ["-m", "streamkit"]
 
 
-def _free_port(host: str) -> int:
-    """A port of the host that nothing listens on now. Raises CommandFailed where there can be none."""
+def _free_port(host: str, stack: ExitStack) -> int:
+    """A port of the host for the children, until the end of `stack`. Raises CommandFailed where there can be none."""
     try:
         found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", 0, type=socket.SOCK_STREAM)
-        family, kind, _, _, address = found[0]
-        with socket.socket(family, kind) as asked:
-            asked.bind(address)
-            return int(asked.getsockname()[1])
+        family, _, _, _, address = found[0]
+        return stack.enter_context(reserved_port(address, family))
     except UnicodeError:  # of the encoding of host names, IDNA
         raise CommandFailed(f"cannot listen on {host!r}, which is not a host name") from None
     except OSError as error:

@@ -13,7 +13,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
+from streamkit.servers.reserved_port import reserved_port
 from streamkit.testing.client import Client
 from streamkit.testing.in_process import WSGIApplication
 
@@ -214,10 +214,10 @@ def _waitress(app: WSGIApplication, threads: int, stack: ExitStack) -> int:
 
 @contextmanager
 def _process(server: str, app: str, threads: int) -> Iterator[RunningServer]:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="streamkit-testing-") as folder:
+    with (
+        reserved_port((HOST, 0)) as port,
+        tempfile.TemporaryDirectory(prefix="streamkit-testing-") as folder,
+    ):
         log_path = Path(folder, "log")
         settings = Path(folder, "gunicorn.conf.py")
         settings.write_text(_GUNICORN_SETTINGS)

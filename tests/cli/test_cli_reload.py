@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,6 +121,20 @@ def test_a_stop_reaches_a_child_that_is_just_being_started(monkeypatch: pytest.M
     begun = time.monotonic()
     assert reload.supervise(argparse.Namespace(target="a:b", host="127.0.0.1", port=1, json=False)) == 0
     assert time.monotonic() - begun < reload.STOP_SECONDS / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the child would be refused it too")
+def test_nobody_is_given_the_port_while_a_child_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = subprocess.Popen
+
+    def start(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", int(command[command.index("--port") + 1])))
+        signal.raise_signal(signal.SIGINT)
+        return real([sys.executable, "-c", "import time; time.sleep(60)"], **options)
+
+    monkeypatch.setattr(reload.subprocess, "Popen", start)
+    assert reload.supervise(argparse.Namespace(target="a:b", host="127.0.0.1", port=0, json=False)) == 0
 
 
 def test_a_folder_for_programs(tmp_path: Path) -> None:

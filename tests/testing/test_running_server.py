@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import http.client
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
 from streamkit import streams
-from streamkit.testing import Client, RunningServer, installed_servers, running
+from streamkit.testing import Client, RunningServer, installed_servers, running, running_server
 from tests.conftest import eventually
 from tests.testing.applications import Application
 
@@ -135,6 +137,26 @@ def test_a_server_of_another_process() -> None:
         running("no_such_module:app", "gunicorn"),
     ):
         pass
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the server would be refused it too")
+@pytest.mark.parametrize("name", ["gunicorn", "uwsgi"])
+def test_nobody_is_given_the_port_of_a_server_that_is_being_started(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name not in installed_servers():
+        pytest.skip(f"{name} is not installed")
+    start = running_server._start
+
+    def start_late(command: list[str], log: IO[bytes]) -> subprocess.Popen[bytes]:
+        (address,) = (word for word in command if word.startswith("127.0.0.1:"))
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", int(address.partition(":")[2])))
+        return start(command, log)
+
+    monkeypatch.setattr(running_server, "_start", start_late)
+    with running(APP, name) as server, server.client() as client:
+        assert client.open("/three").read_all()
 
 
 def test_a_module_that_starts_a_server_of_itself_does_so_once(
