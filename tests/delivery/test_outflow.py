@@ -50,10 +50,12 @@ def pieces(outflow: Outflow) -> list[bytes]:
     return found
 
 
-def at(outflow: Outflow, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Let it be so many seconds later."""
-    now = monotonic() + seconds
-    monkeypatch.setattr("streamkit.delivery.outflow.monotonic", lambda: now)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Stands still until the test moves it, however long the test itself may take."""
+    now = [monotonic()]
+    monkeypatch.setattr("streamkit.delivery.outflow.monotonic", lambda: now[0])
+    return now
 
 
 def test_a_complete_stream() -> None:
@@ -123,7 +125,7 @@ def test_drained_sends_what_was_begun_and_what_is_there_and_pauses() -> None:
 @pytest.mark.parametrize("outcome", ["drained", "expired"])
 @pytest.mark.parametrize("resets", [True, False])
 def test_the_rest_of_a_record_is_sent_only_where_words_follow(
-    outcome: str, resets: bool, monkeypatch: pytest.MonkeyPatch
+    outcome: str, resets: bool, clock: list[float]
 ) -> None:
     """What is reset is broken anyhow, and its rest may take for ever, as that of a file."""
     framing = Words(pause=None if resets else b"...")
@@ -134,7 +136,7 @@ def test_the_rest_of_a_record_is_sent_only_where_words_follow(
     assert outflow.step(0.0) == block[:PIECE_BYTES]
     if outcome == "drained":
         outflow.stream.end("drained")
-    at(outflow, monkeypatch, 101)
+    clock[0] += 101
     rest = pieces(outflow)
     assert outflow.over
     assert outflow.stream.outcome == outcome
@@ -215,13 +217,13 @@ def test_drained_rows_are_not_complete() -> None:
 
 
 @pytest.mark.parametrize("pause", [b"...", None])
-def test_expired(pause: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired(pause: bytes | None, clock: list[float]) -> None:
     outflow = outflow_of(ByHand(), Limits(max_duration=100), framing=Words(pause))
     pieces(outflow)
-    assert monotonic() + 79 < outflow.wake_at <= monotonic() + 100
-    at(outflow, monkeypatch, 79)
+    assert clock[0] + 79 < outflow.wake_at <= clock[0] + 100
+    clock[0] += 79
     assert outflow.step(0.0) == b""
-    at(outflow, monkeypatch, 101)
+    clock[0] += 22
     sent = pieces(outflow)
     while not outflow.over:
         sent += pieces(outflow)
@@ -230,28 +232,27 @@ def test_expired(pause: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (outflow.error is None) is bool(pause)
 
 
-def test_streams_of_one_duration_do_not_end_together() -> None:
+def test_streams_of_one_duration_do_not_end_together(clock: list[float]) -> None:
     """Else those who came together would all come back together, again and again."""
-    now = monotonic()
-    left = [outflow_of(ByHand(), Limits(max_duration=100)).expires_at - now for _ in range(50)]
+    left = [outflow_of(ByHand(), Limits(max_duration=100)).expires_at - clock[0] for _ in range(50)]
     assert 79 < min(left) < 90 < max(left) < 101
 
 
-def test_heartbeats_come_when_nothing_else_did(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_come_when_nothing_else_did(clock: list[float]) -> None:
     source = ByHand()
     outflow = outflow_of(source, Limits(heartbeat=15))
     pieces(outflow)
-    assert monotonic() + 14 < outflow.wake_at <= monotonic() + 15
-    at(outflow, monkeypatch, 14.9)
+    assert clock[0] + 14 < outflow.wake_at <= clock[0] + 15
+    clock[0] += 14.9
     assert outflow.step(0.0) == b""
-    at(outflow, monkeypatch, 15.1)
+    clock[0] += 0.2
     assert pieces(outflow) == [b"~"]
-    at(outflow, monkeypatch, 29)
+    clock[0] += 14
     source.push("a")
     assert pieces(outflow) == [b"a "]
-    at(outflow, monkeypatch, 43)
+    clock[0] += 14
     assert outflow.step(0.0) == b""
-    at(outflow, monkeypatch, 90)
+    clock[0] += 47
     assert pieces(outflow) == [b"~"]
 
 
