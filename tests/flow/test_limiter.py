@@ -149,22 +149,32 @@ def failing_at_once() -> Iterator[str]:
 
 def test_every_ending_gives_the_place_back() -> None:
     limiter = Limiter(1)
-    Answer(EventSourceResponse(["x"], limiter=limiter))
-    Answer(EventSourceResponse(failing(), limiter=limiter))
-    Answer(EventSourceResponse(["x"] * 100, limiter=limiter, max_bytes=20))
-    Answer(EventSourceResponse(["x"], limiter=limiter), "HEAD")
-    Answer(FileResponse(ROOT / "README.md", limiter=limiter))
-    Answer(CSVResponse([["a"], ["too", "wide"]], limiter=limiter))
+
+    def free() -> bool:
+        return len(limiter) == 0
+
+    for response, method in (
+        (EventSourceResponse(["x"], limiter=limiter), "GET"),
+        (EventSourceResponse(failing(), limiter=limiter), "GET"),
+        (EventSourceResponse(["x"] * 100, limiter=limiter, max_bytes=20), "GET"),
+        (EventSourceResponse(["x"], limiter=limiter), "HEAD"),
+        (FileResponse(ROOT / "README.md", limiter=limiter), "GET"),
+        (CSVResponse([["a"], ["too", "wide"]], limiter=limiter), "GET"),
+    ):
+        assert Answer(response, method).status == "200 OK"
+        eventually(free)  # the thread of a producer may be the last to leave
     with pytest.raises(LookupError):
         NDJSONResponse(failing_at_once(), limiter=limiter)({"REQUEST_METHOD": "GET"}, lambda *_: None)
+    eventually(free)
     with pytest.raises(ZeroDivisionError):
         StreamingResponse([], limiter=limiter, limit_key=lambda environ: str(1 / 0))(
             {"REQUEST_METHOD": "GET"}, lambda *_: None
         )
+    assert free()
     body: Any = iter(EventSourceResponse(["x"], limiter=limiter)({"REQUEST_METHOD": "GET"}, lambda *_: None))
     assert len(limiter) == 1
     body.close()  # left before a byte was taken
-    eventually(lambda: len(limiter) == 0)
+    eventually(free)
 
 
 def test_the_producer_of_a_refused_stream_is_closed_and_never_started() -> None:
