@@ -122,6 +122,7 @@ class Hub:
         self._reader = Reader(self.broker, self._tick)
         # The reader's thread's.
         self._announced: dict[str, int] = {}
+        self._announcing: dict[str, int] = {}  # set before the broker is told, the other one after that
         self._announced_at = 0.0
         self._announced_all_at = 0.0
 
@@ -225,10 +226,16 @@ class Hub:
         Raises BrokerUnavailable.
         """
         here = sum(topic in one.topics for one in list(self._listening))
+        own = self._own(topic)
         everywhere = self.broker.present(topic)
         if everywhere is not None:
-            everywhere = max(here, everywhere - self._announced.get(topic, 0) + here)
+            # An announcement may be under way. Rather fewer of the others for a moment than those here twice.
+            everywhere = max(here, everywhere - max(own, self._own(topic)) + here)
         return Presence(here, everywhere)
+
+    def _own(self, topic: str) -> int:
+        """How many of those that the broker counts may be of this process."""
+        return max(self._announcing.get(topic, 0), self._announced.get(topic, 0))
 
     # -- running ----------------------------------------------------------------------------------------------------
 
@@ -317,6 +324,7 @@ class Hub:
         }
         changes.update((topic, 0) for topic in announced.keys() - here.keys())
         if changes:
+            self._announcing = here
             self.broker.announce(changes, PRESENCE_SECONDS)
             self._announced = here
             self._announced_at = now

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -673,6 +673,32 @@ hub.close()
         process.communicate("bye\n", timeout=20)
         eventually(lambda: hub.presence("t") == (1, 1))
         viewer.close()
+
+
+def test_presence_counts_nobody_twice_while_it_is_announced(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "PRESENCE_PAUSE_SECONDS", 0.0)
+    with Hub(url) as hub, Hub(url) as other:
+        told, go = threading.Event(), threading.Event()
+        announce = hub.broker.announce
+
+        def announce_slowly(counts: Mapping[str, int], seconds: float) -> None:
+            announce(counts, seconds)
+            told.set()
+            assert go.wait(20)
+
+        monkeypatch.setattr(hub.broker, "announce", announce_slowly)
+        viewers = [Viewer(hub.subscribe("t")) for _ in range(2)]
+        assert told.wait(20)
+        try:
+            assert hub.presence("t") == (2, 2)
+        finally:
+            go.set()
+        eventually(lambda: other.presence("t") == (0, 2))
+        assert hub.presence("t") == (2, 2)
+        for viewer in viewers:
+            viewer.close()
 
 
 def test_presence_of_workers_that_were_forked_without_a_word_to_python(url: str) -> None:
