@@ -633,8 +633,9 @@ def test_nobody_is_declared_dead_who_could_not_renew(url: str, monkeypatch: pyte
     monkeypatch.setattr(runs_module, "RENEWAL_SECONDS", 1.0)
     lease = (one_run.lease_name("t"), one_run.new_holder("job"))
     with Hub(url) as hub, contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as foreign:
-        hub.broker.claim(*lease, 0.2)
+        hub.broker.claim(*lease, 60.0)
         hub._runs.heartbeat()
+        assert hub.broker.renew([lease], 0.2) == ["held"]
         foreign.execute("BEGIN IMMEDIATE")
         deadline = time.monotonic() + 1.5
         while time.monotonic() < deadline:
