@@ -728,7 +728,7 @@ os.waitpid(child, 0)
 
 def test_presence_that_was_forgotten_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a process that stood still, although its count does not change, and that of another topic does."""
-    monkeypatch.setattr(hub_module, "PRESENCE_AGAIN_SECONDS", 0.3)
+    monkeypatch.setattr(hub_module, "PRESENCE_AGAIN_SECONDS", 3600.0)
     monkeypatch.setattr(hub_module, "PRESENCE_PAUSE_SECONDS", 0.0)
     with Hub(url) as hub, Hub(url) as other:
         viewer = Viewer(hub.subscribe("t"))
@@ -737,6 +737,7 @@ def test_presence_that_was_forgotten_comes_back(url: str, monkeypatch: pytest.Mo
         assert isinstance(broker, SQLiteBroker)
         broker._write(lambda connection: sqlite_leases.leave(connection, broker._process or ""))
         assert other.presence("t") == (0, 0)
+        monkeypatch.setattr(hub_module, "PRESENCE_AGAIN_SECONDS", 0.3)
         visitors = []
 
         def is_back() -> bool:
