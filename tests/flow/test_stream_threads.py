@@ -113,7 +113,10 @@ done.set()
 
 def test_an_interpreter_that_ends_closes_the_producers() -> None:
     script = """
+import threading
 from streamkit import EventSourceResponse, streams
+import streamkit.flow.streams as module
+module.EXIT_SECONDS = 20.0  # the producer's thread may wait for the processor
 
 def events():
     stream = streams.current()
@@ -126,6 +129,11 @@ def events():
 body = iter(EventSourceResponse(events())({"REQUEST_METHOD": "GET"}, lambda *_: None))
 while b"first" not in next(body):
     pass
+def send():
+    for _ in body:
+        pass
+    body.close()
+threading.Thread(target=send, daemon=True).start()  # as a server's thread does
 print("leaving", flush=True)
 """
     assert run_script(script) == ["leaving", "closed drained"]
