@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 
 from streamkit import drain
+from streamkit.hub import runs
 from streamkit.hub.hub import Hub
 
 
@@ -56,6 +57,8 @@ def slow() -> Iterator[str]:
 
 def main() -> None:
     how = sys.argv[2]
+    if how != "stubborn":  # what ends at once may wait for the processor
+        runs.CLOSE_SECONDS = 10.0  # type: ignore[misc]
     hub = Hub(sys.argv[1], finish_runs=20.0 if how == "finish" else 0.0)
     producers = {"stubborn": [stubborn], "finish": [slow]}.get(how, [Upstream, ticking])
     for number, producer in enumerate(producers):

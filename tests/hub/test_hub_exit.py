@@ -14,7 +14,8 @@ from streamkit.hub.hub import Hub
 from tests.conftest import ROOT
 from tests.hub.conftest import Viewer
 
-# The exit itself has two seconds: one for streams, one for runs. The rest is for a slow machine.
+# The exit itself has two seconds, one for streams and one for runs, where a run does not end. The rest is for a slow
+# machine, on which `exit_app` waits longer for those that do.
 EXIT_SECONDS = 15.0
 
 
