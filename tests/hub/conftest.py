@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamkit.formats.event_stream import ServerSentEvent
+from streamkit.hub import reader, runs
 from streamkit.hub.hub import Hub
 from streamkit.hub.subscription import Subscription
 
@@ -65,9 +66,13 @@ def make(url: str) -> Iterator[Callable[..., Hub]]:
         made.append(Hub(url, **options))
         return made[-1]
 
-    yield hub
-    for one in made:
-        one.close()
+    with pytest.MonkeyPatch.context() as patch:
+        # What closing a hub waits for at most is not to pass while a thread waits for the processor.
+        patch.setattr(reader, "STOP_SECONDS", SECONDS)
+        patch.setattr(runs, "CLOSE_SECONDS", SECONDS)
+        yield hub
+        for one in made:
+            one.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "streamkit-hub"]
 
 
