@@ -126,7 +126,7 @@ def test_viewers_of_a_redis_that_comes_later(tmp_path: Path) -> None:
             hub.publish("news", "x")
         viewer = Viewer(hub.subscribe("news"))
         server.start()
-        eventually(lambda: hub.publish("news", "x") and (viewer.subscription.take() or viewer.events))
+        eventually(lambda: published(hub, "x") and (viewer.subscription.take() or viewer.events))
 
 
 def test_a_paused_redis_goes_on(server: RedisServer, hubs: Callable[[], Hub]) -> None:
