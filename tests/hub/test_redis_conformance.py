@@ -290,7 +290,9 @@ def test_connections_are_few_however_many_threads_call(server: RedisServer) -> N
     ]
     for thread in threads:
         thread.start()
-    while any(thread.is_alive() for thread in threads[1:]):
+    at_work = True
+    while at_work:
+        at_work = any(thread.is_alive() for thread in threads[1:])
         seen.append(server.connections())
     broker.close()
     assert done.wait(10)
