@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,10 @@ hub = Hub(
 
 
 def words() -> Iterator[str]:
-    for number in range(40):
+    """Numbers, until the file is there that the environment names."""
+    for number in itertools.count():
+        if os.path.exists(os.environ["HUB_WORDS_UNTIL"]):
+            break
         time.sleep(0.05)
         yield str(number)
 

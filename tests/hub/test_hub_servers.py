@@ -140,12 +140,14 @@ def test_nobody_loses_an_event(tmp_path: Path, kind: str, fault: str) -> None:
                     for worker in _processes(port):
                         os.kill(worker, signal.SIGKILL)
             time.sleep(0.01)
+        eventually(
+            lambda: sum(client.connections for client in clients) > CLIENTS, what="somebody comes back"
+        )
         hub.publish("t", "last")
         for client in clients:
             client.join(20)
         expected = [*(str(number) for number in range(EVENTS)), "last"]
         assert [client.data for client in clients] == [expected] * CLIENTS
-        assert sum(client.connections for client in clients) > CLIENTS, "nobody had to come back"
 
 
 def test_a_worker_publishes_and_the_others_hear(tmp_path: Path) -> None:
@@ -167,21 +169,25 @@ def test_an_answer_survives_a_reload(tmp_path: Path) -> None:
     """The worker that has the run finishes it while it goes; the viewers are with the new ones meanwhile."""
     url = f"sqlite:///{tmp_path}/events.db"
     end = '{"run":"answer"}'
-    with workers(url, tmp_path, "gthread") as (master, port):
+    enough = tmp_path / "enough"
+    with workers(url, tmp_path, "gthread", HUB_WORDS_UNTIL=str(enough)) as (master, port):
         clients = [Client(port, "", "/answer", end) for _ in range(4)]
         for client in clients:
             client.start()
         eventually(lambda: all(len(client.data) > 3 for client in clients))
         master.send_signal(signal.SIGHUP)
+        eventually(lambda: sum(client.connections for client in clients) > 4, what="somebody comes back")
+        enough.touch()
         for client in clients:
             client.join(20)
-        assert [client.data for client in clients] == [[*map(str, range(40)), end]] * 4
-        assert sum(client.connections for client in clients) > 4
+        count = len(clients[0].data) - 1
+        assert [client.data for client in clients] == [[*map(str, range(count)), end]] * 4
 
 
 def test_a_run_is_stopped_by_a_reload_that_does_not_wait_for_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/events.db"
-    with workers(url, tmp_path, HUB_FINISH_RUNS="0") as (master, port):
+    never = str(tmp_path / "never")
+    with workers(url, tmp_path, HUB_FINISH_RUNS="0", HUB_WORDS_UNTIL=never) as (master, port):
         client = Client(port, "", "/answer", '{"run":"answer"}')
         client.start()
         eventually(lambda: len(client.data) > 3)
@@ -189,12 +195,11 @@ def test_a_run_is_stopped_by_a_reload_that_does_not_wait_for_it(tmp_path: Path) 
         client.join(20)
         numbers = client.data[:-1]
         assert numbers == [str(number) for number in range(len(numbers))]
-        assert len(numbers) < 40
         with Hub(url) as hub:
             run = hub.attach("answer", "answer")
             assert run is not None
             assert [event.event for event in run.events()][-1] == "stopped"
-            assert hub.attach("answer") is None
+            eventually(lambda: hub.attach("answer") is None)  # its lease is released behind its end
 
 
 @pytest.mark.parametrize("count", [1, 2])
