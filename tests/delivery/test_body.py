@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from streamkit import CSVResponse, EventSourceResponse, Limiter, NDJSONResponse, StreamingResponse, streams
-from streamkit.delivery.connection import WRITE_SECONDS, reset_connection
+from streamkit.delivery.connection import WRITE_SECONDS, SocketConnection, reset_connection
 from streamkit.delivery.event_loop import event_loop
 from streamkit.flow.turns import turns
 from tests.conftest import eventually
@@ -312,6 +312,7 @@ def test_a_producer_that_finds_its_client_gone_has_not_failed(pair: Pair, begun:
         go.wait(10)
         if leaves:
             reset_connection(client)
+            eventually(SocketConnection(server).is_gone)
         raise ConnectionResetError(errno.ECONNRESET, "of the request, or of a database")
         yield
 
