@@ -64,7 +64,7 @@ class Client:
         # Small buffers, so that a client that does not read is felt soon.
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         server.setblocking(False)
-        self.socket.settimeout(5)
+        self.socket.settimeout(30)
         self.filled = 0
         while fill:
             try:
