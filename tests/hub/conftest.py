@@ -14,6 +14,7 @@ from streamkit.formats.event_stream import ServerSentEvent
 from streamkit.hub import reader, runs
 from streamkit.hub.hub import Hub
 from streamkit.hub.subscription import Subscription
+from tests.conftest import eventually
 
 SECONDS = 20.0
 
@@ -51,6 +52,11 @@ class Viewer:
 
     def close(self) -> None:
         self.subscription.close()
+
+
+def hears(hub: Hub) -> None:
+    """Wait until a hub that has a subscription hears what others publish; `subscribe` itself does so for 0.2 s."""
+    eventually(lambda: hub._reader._position is not None)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

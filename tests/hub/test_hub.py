@@ -20,7 +20,7 @@ from streamkit.hub.gap import Gap
 from streamkit.hub.hub import Hub
 from streamkit.hub.memory import MemoryBroker
 from tests.conftest import eventually
-from tests.hub.conftest import Viewer
+from tests.hub.conftest import Viewer, hears
 from tests.interrupts import interrupted_at
 
 Make = Callable[..., Hub]
@@ -451,6 +451,7 @@ def test_unexpected_records_are_left_out(hub: Hub, caplog: pytest.LogCaptureFixt
     from streamkit.hub.broker import Entry
 
     viewer = Viewer(hub.subscribe("t"))
+    hears(hub)
     with caplog.at_level(logging.WARNING, "streamkit"):
         hub.broker.append([Entry("t", "x", "two\nlines", None), Entry("t", "fine", None, None)])
         assert viewer.data(1) == ["fine"]

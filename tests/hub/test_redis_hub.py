@@ -21,7 +21,7 @@ from streamkit.hub.hub import Hub
 from streamkit.hub.redis import RedisBroker
 from tests.conftest import eventually
 from tests.hub import test_hub, test_run
-from tests.hub.conftest import Viewer
+from tests.hub.conftest import Viewer, hears
 from tests.redis_server import RedisServer, redis_server
 
 NAMES = (f"hub{number}" for number in itertools.count())
@@ -88,6 +88,7 @@ def test_viewers_miss_nothing_over_a_restart(
 ) -> None:
     publisher, reader = hubs(), hubs()
     viewer = Viewer(reader.subscribe("news"))
+    hears(reader)
     ids = [publisher.publish("news", str(number)) for number in range(20)]
     viewer.take(20)
     getattr(server, fault)()
@@ -132,6 +133,7 @@ def test_viewers_of_a_redis_that_comes_later(tmp_path: Path) -> None:
 def test_a_paused_redis_goes_on(server: RedisServer, hubs: Callable[[], Hub]) -> None:
     publisher, reader = hubs(), hubs()
     viewer = Viewer(reader.subscribe("news"))
+    hears(reader)
     ids = [publisher.publish("news", "before")]
     viewer.take(1)
     with server.paused():
@@ -145,7 +147,9 @@ def test_a_paused_redis_goes_on(server: RedisServer, hubs: Callable[[], Hub]) ->
 
 
 def test_the_command_publishes(server: RedisServer, hubs: Callable[[], Hub]) -> None:
-    viewer = Viewer(hubs().subscribe("prices"))
+    hub = hubs()
+    viewer = Viewer(hub.subscribe("prices"))
+    hears(hub)
     command = [sys.executable, "-m", "streamkit", "publish", server.url(), "prices", '{"EUR": 1}']
     said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     (event,) = viewer.take(1)

@@ -32,7 +32,7 @@ from streamkit.hub.gap import Gap
 from streamkit.hub.hub import Hub
 from streamkit.hub.sqlite import SQLiteBroker
 from tests.conftest import ROOT, eventually
-from tests.hub.conftest import Viewer
+from tests.hub.conftest import Viewer, hears
 from tests.interrupts import Interrupted
 
 PUBLISH = """
@@ -870,6 +870,7 @@ def test_who_rings_after_close_leaves_nothing_open(url: str, monkeypatch: pytest
 def test_a_bell_that_was_removed_is_hung_again(url: str, tmp_path: Path) -> None:
     with Hub(url) as hub, Hub(url) as other:
         viewer = Viewer(hub.subscribe("t"))
+        hears(hub)
         for number in range(2):
             other.publish("t", str(number))
             viewer.until(lambda number=number: viewer.events and viewer.events[-1].data == str(number))  # type: ignore[misc]
