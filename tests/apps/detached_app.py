@@ -48,8 +48,8 @@ places = Limiter(max_streams=3)
 
 
 def ended(stream: Any) -> None:
-    outcomes[f"{stream.path} {stream.outcome}"] += 1
     last[stream.path] = stream.as_dict()
+    outcomes[f"{stream.path} {stream.outcome}"] += 1  # who sees that finds the record
 
 
 # -- producers ---------------------------------------------------------------------------------------------------

@@ -199,10 +199,11 @@ def test_all_arrives_and_ends_cleanly(server: LiveServer, control: Control) -> N
 
 
 def test_the_record_is_that_of_a_threaded_stream(server: LiveServer, control: Control) -> None:
+    before = server.state()["outcomes"].get("/numbers completed", 0)
     with Reader(server, "/numbers") as reader:
         body = reader.all()
         port = reader.socket.getsockname()[1]
-    outcome(server, "/numbers", "completed")
+    outcome(server, "/numbers", "completed", before + 1)
     record = server.state()["last"]["/numbers"]
     assert record["events"] == 3000
     assert record["bytes"] == len(body)
