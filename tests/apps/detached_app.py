@@ -27,14 +27,19 @@ from streamkit import (
     StreamingResponse,
     streams,
 )
+from streamkit.delivery import body, connection, detached
 from streamkit.flow.pushed import PushedSource
 from streamkit.flow.stream_threads import stream_threads
 
-if "WRITE_SECONDS" in os.environ:  # tests do not wait half a minute for a client that never reads
-    from streamkit.delivery import body, connection, detached
 
+def limit_writes(seconds: float) -> None:
+    """Tests do not wait half a minute for a client that never reads."""
     for module in (body, connection, detached):
-        module.WRITE_SECONDS = float(os.environ["WRITE_SECONDS"])  # type: ignore[misc]
+        module.WRITE_SECONDS = seconds  # type: ignore[misc]
+
+
+if "WRITE_SECONDS" in os.environ:
+    limit_writes(float(os.environ["WRITE_SECONDS"]))
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -272,6 +277,8 @@ def command(environ: Environ) -> object:
     elif path == "/empty":
         while hold:
             os.close(hold.pop())
+    elif path == "/limit-writes":
+        limit_writes(float(environ["QUERY_STRING"]))
     elif path == "/read":
         return len(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
     else:

@@ -30,7 +30,6 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         pytest.importorskip(MODULES[request.param].replace("uwsgidecorators", "pyuwsgi"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GUNICORN_CMD_ARGS", "--access-logfile -")
-        patch.setenv("WRITE_SECONDS", "1")
         with running(request.param, tmp_path_factory.mktemp("log"), APP) as server:
             server.name = request.param  # type: ignore[attr-defined]
             yield server
@@ -158,6 +157,14 @@ def control(server: LiveServer) -> Iterator[Control]:
             what=f"{before['open']} before, {server.state()['open']} now",
         )
     eventually(lambda: server.state()["live"] == [])
+
+
+@pytest.fixture
+def short_writes(server: LiveServer) -> Iterator[None]:
+    """For clients that do not read on purpose; others may be kept from it for a while by a busy machine."""
+    server.get("/limit-writes?1")
+    yield
+    server.get("/limit-writes?30")
 
 
 def live(server: LiveServer, path: str) -> list[dict[str, Any]]:
@@ -381,6 +388,7 @@ def test_a_client_that_half_closes(server: LiveServer, control: Control) -> None
         outcome(server, "/quiet", "client_gone")
 
 
+@pytest.mark.usefixtures("short_writes")
 def test_clients_that_never_read(server: LiveServer, control: Control) -> None:
     """They hold no thread of the server, memory within bounds, and are closed at last."""
     paths = ["/endless", "/flood", "/hundred", "/block"]
@@ -393,6 +401,7 @@ def test_clients_that_never_read(server: LiveServer, control: Control) -> None:
         reader.close()
 
 
+@pytest.mark.usefixtures("short_writes")
 def test_a_client_that_reads_a_byte_now_and_then(server: LiveServer, control: Control) -> None:
     with server.connect("/flood") as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
