@@ -121,7 +121,7 @@ ROUTES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "/endless": lambda _: StreamingResponse(closing("endless", endless(b"x" * 65536)), on_close=ended),
     "/file": lambda _: FileResponse(_file.name),
     "/named": lambda _: FileResponse(_["QUERY_STRING"], on_close=ended),
-    "/expires": lambda _: EventSourceResponse(quiet_until_cancelled(), max_duration=0.2, on_close=ended),
+    "/expires": lambda _: EventSourceResponse(quiet_until_cancelled(), max_duration=2, on_close=ended),
 }
 
 
