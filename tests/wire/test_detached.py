@@ -459,7 +459,7 @@ def test_a_producer_that_raises(server: LiveServer, control: Control) -> None:
     assert b"secret" not in reader.body
     reader.close()
     outcome(server, "/failing", "failed")
-    assert "secret detail" in server.log()
+    eventually(lambda: "secret detail" in server.log())
 
 
 def test_a_producer_that_is_blocked_for_ever(server: LiveServer) -> None:
