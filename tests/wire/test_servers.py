@@ -103,6 +103,7 @@ def test_file_whole_and_in_part(server: LiveServer) -> None:
 
 @pytest.mark.parametrize("path", ["/events", "/csv", "/quiet", "/file", "/zip"])
 def test_head_sends_the_headers_and_starts_nothing(server: LiveServer, path: str) -> None:
+    eventually(lambda: server.state()["live"] == [])  # those of the tests before are closed
     before = server.state()
     response, body = server.get(path, method="HEAD")
     assert (response.status, body) == (200, b"")
