@@ -29,7 +29,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param in MODULES:
         pytest.importorskip(MODULES[request.param].replace("uwsgidecorators", "pyuwsgi"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GUNICORN_CMD_ARGS", "--access-logfile -")
+        patch.setenv("GUNICORN_CMD_ARGS", "--access-logfile - --keep-alive 30")
         with running(request.param, tmp_path_factory.mktemp("log"), APP) as server:
             server.name = request.param  # type: ignore[attr-defined]
             yield server

@@ -34,6 +34,7 @@ def server(request: pytest.FixtureRequest, folder: Path) -> Iterator[LiveServer]
     (folder / "empty").write_bytes(b"")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FILES", str(folder))
+        patch.setenv("GUNICORN_CMD_ARGS", "--keep-alive 30")
         with running(request.param, folder, "tests.apps.files_app:app") as server:
             yield server
 
