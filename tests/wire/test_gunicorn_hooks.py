@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import http.client
 import os
 import signal
 import threading
@@ -70,16 +72,16 @@ def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("STREAMKIT_DELIVERY", "threaded")
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn --max-requests 8")
     with running("gunicorn-gthread", tmp_path) as server:
-        bodies, readers = open_streams(server, 1, "/cancelled")
-        eventually(lambda: server.log().count("Autorestarting") > 0 or bool(server.state()), seconds=20)
-        while "Autorestarting" not in server.log():
-            server.state()
-        began = time.monotonic()
-        for reader in readers:
-            reader.join(20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection.request("GET", "/cancelled")
+        with contextlib.closing(connection), connection.getresponse() as stream:  # of the first worker
+            while "Autorestarting" not in server.log():
+                server.state()
+            began = time.monotonic()
+            body = stream.read()
         assert time.monotonic() - began < 4.5, "the worker waited for its stream"
-        assert bodies[0].endswith(b"\n")
-        assert b"retry: " in bodies[0]
+        assert body.endswith(b"\n")
+        assert b"retry: " in body
 
 
 def app_that_is_told_to_stop_in_a_system_call(environ: dict[str, Any], start_response: Any) -> list[bytes]:
