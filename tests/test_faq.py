@@ -250,10 +250,12 @@ def test_django_streams_leave_the_threads_and_its_gzip_holds_them_back(tmp_path:
 
 
 ENDURING = """
+import os
 from streamkit import EventSourceResponse, every
 
 def app(environ, start_response):
-    return EventSourceResponse(every(0.2, lambda: "beat", times=20))(environ, start_response)
+    times = int(os.environ["BEATS"])
+    return EventSourceResponse(every(0.2, lambda: "beat", times=times))(environ, start_response)
 """
 
 
@@ -269,13 +271,15 @@ def app(environ, start_response):
 def test_whom_the_timeout_of_gunicorn_kills(environ: str, options: str, killed: bool, tmp_path: Path) -> None:
     pytest.importorskip("gunicorn")
     (tmp_path / "enduring.py").write_text(ENDURING)
-    command = f"{environ} gunicorn --timeout 1 {options}enduring:app"
+    # Longer than the timeout, which is one that a worker on a busy machine keeps; who is killed has time to be.
+    beats = 200 if killed else 25
+    command = f"BEATS={beats} {environ} gunicorn --timeout 3 {options}enduring:app"
     with started(command, tmp_path, cwd=tmp_path) as server:
         if killed:
             with pytest.raises((http.client.IncompleteRead, ConnectionError)):
                 server.get("/")
         else:
-            assert server.get("/")[1].count(b"data: beat") == 20
+            assert server.get("/")[1].count(b"data: beat") == beats
         assert ("WORKER TIMEOUT" in server.log()) is killed
 
 
@@ -283,7 +287,7 @@ def test_four_threaded_streams_fill_four_threads(tmp_path: Path) -> None:
     """Each holds one, which is what STREAMKIT_DELIVERY=threaded asks for."""
     pytest.importorskip("gunicorn")
     (tmp_path / "enduring.py").write_text(ENDURING)
-    command = "STREAMKIT_DELIVERY=threaded gunicorn --threads 4 enduring:app"
+    command = "BEATS=200 STREAMKIT_DELIVERY=threaded gunicorn --threads 4 enduring:app"
     with started(command, tmp_path, cwd=tmp_path) as server, contextlib.ExitStack() as stack:
         for _ in range(4):
             sock = stack.enter_context(open_stream(server))
