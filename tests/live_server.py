@@ -54,9 +54,10 @@ def _command(server: str, app: str, port: int) -> list[str]:
     python = [sys.executable, "-X", "dev"]
     address = f"127.0.0.1:{port}"
     gunicorn = [*python, *GUNICORN, "--bind", address, app]
+    graceful = ["--graceful-timeout", os.environ.get("GRACEFUL_SECONDS", "5")]
     return {
-        "gunicorn-gthread": [*gunicorn, "--threads", "4", "--graceful-timeout", "5"],
-        "gunicorn-sync": [*gunicorn, "--graceful-timeout", "5"],
+        "gunicorn-gthread": [*gunicorn, "--threads", "4", *graceful],
+        "gunicorn-sync": [*gunicorn, *graceful],
         "werkzeug": [*python, "-c", _WERKZEUG, app, str(port)],
         "fallback": [*python, "-c", _FALLBACK, app, str(port)],
         "waitress": [

@@ -32,8 +32,9 @@ def open_streams(server: LiveServer, count: int, path: str) -> tuple[list[bytes]
 def test_a_stopped_worker_drains_at_once(
     delivery: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """gunicorn waits for requests in its threads, here 5 s; with the hooks there are none to wait for."""
+    """gunicorn waits for requests in its threads, here 30 s; with the hooks there are none to wait for."""
     monkeypatch.setenv("STREAMKIT_DELIVERY", delivery)
+    monkeypatch.setenv("GRACEFUL_SECONDS", "30")
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn")
     with running("gunicorn-gthread", tmp_path) as server:
         bodies, readers = open_streams(server, 3, "/cancelled")
@@ -42,8 +43,8 @@ def test_a_stopped_worker_drains_at_once(
         server.process.send_signal(signal.SIGTERM)
         for reader in readers:
             reader.join(20)
-        assert server.process.wait(10) == 0
-        assert time.monotonic() - began < 4.5, "the worker waited for its streams"
+        assert server.process.wait(40) == 0
+        assert time.monotonic() - began < 20, "the worker waited for its streams"
         assert all(body.startswith(b":\ndata: first\n\nretry: ") for body in bodies)
         assert len(bodies) == 3
         assert "Traceback" not in server.log()
@@ -70,6 +71,7 @@ def test_a_reload_moves_streams_to_the_new_worker(tmp_path: Path, monkeypatch: p
 
 def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMKIT_DELIVERY", "threaded")
+    monkeypatch.setenv("GRACEFUL_SECONDS", "30")
     monkeypatch.setenv("GUNICORN_CMD_ARGS", "-c python:streamkit.servers.gunicorn --max-requests 8")
     with running("gunicorn-gthread", tmp_path) as server:
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
@@ -79,7 +81,7 @@ def test_the_last_request_of_a_worker_drains_it(tmp_path: Path, monkeypatch: pyt
                 server.state()
             began = time.monotonic()
             body = stream.read()
-        assert time.monotonic() - began < 4.5, "the worker waited for its stream"
+        assert time.monotonic() - began < 20, "the worker waited for its stream"
         assert body.endswith(b"\n")
         assert b"retry: " in body
 
