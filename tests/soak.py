@@ -9,6 +9,7 @@ of every kind; a control stream stays open all the time and must not miss a tick
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import random
 import re
@@ -92,7 +93,12 @@ class Visitors:
 
     def half_close(self, sock: socket.socket, path: str, dice: random.Random) -> None:
         sock.recv(100)
-        sock.shutdown(socket.SHUT_WR)
+        try:
+            sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the server has reset it meanwhile
+                raise
+            return
         self._read_on(sock)
 
     def read_all(self, sock: socket.socket, path: str, dice: random.Random) -> None:
