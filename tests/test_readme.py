@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 from tests.live_server import BIN, GUNICORN, LiveServer
 from tests.ports import free_port
 from tests.services import program
-from tests.test_examples import started
+from tests.test_examples import patient, started
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = [
@@ -55,7 +55,7 @@ def shell(commands: list[str], folder: Path, port: int | None) -> list[str]:
     """What each of these documented commands gives, typed into one shell, with the server's port in them."""
     end = "--- the end of a command ---"
     script = "".join(f"{command}\nprintf %s '{end}'\n" for command in commands)
-    script = re.sub(r"\bcurl ", "curl --silent --show-error ", script)
+    script = re.sub(r"\bcurl ", "curl --silent --show-error ", patient(script))
     if port is not None:
         script = script.replace("8000", str(port))
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1"}
