@@ -60,10 +60,10 @@ services:  ## Debian packages that some tests need: servers, and clients to try 
 
 pyz:  ## one file, $(PYZ), for scripts that can install nothing
 	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	cp -R streamkit "$$folder/streamkit"; \
-	cp -R examples/demo "$$folder/demo"; \
+	copy='import sys, shutil; shutil.copytree(*sys.argv[1:], ignore=shutil.ignore_patterns("__pycache__", "var"))'; \
+	$(PYTHON) -c "$$copy" streamkit "$$folder/streamkit"; \
+	$(PYTHON) -c "$$copy" examples/demo "$$folder/demo"; \
 	cp streamkit/__main__.py "$$folder/__main__.py"; \
-	find "$$folder" \( -name __pycache__ -o -name var \) -type d -prune -exec rm -rf {} +; \
 	$(PYTHON) -m zipapp "$$folder" --output $(PYZ) --python '/usr/bin/env python3' --compress
 
 clean:
