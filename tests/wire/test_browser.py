@@ -16,6 +16,7 @@ from typing import Any
 from streamkit import EventSourceResponse, ServerSentEvent
 from streamkit.servers.http_server import StreamServer
 from tests.conftest import ROOT, eventually
+from tests.ports import free_port
 from tests.services import program
 
 PAGE = b"""<!doctype html><title>test</title><script>
@@ -243,7 +244,7 @@ def test_the_demo_says_that_its_server_is_gone_and_comes_back_to_life(tmp_path: 
     chromium = program("chromium", "chromium-browser", "google-chrome")
     with reports() as (told, address), contextlib.ExitStack() as browser:
         visitor = TOLD.replace("REPORTS", address) + LEFT_ALONE.replace("NO_ANSWER", NO_ANSWER)
-        with driven(tmp_path, visitor) as url:
+        with driven(tmp_path, visitor, free_port()) as url:  # which nobody is given while the demo is away
             browser.enter_context(browsing(chromium, url, tmp_path / "profile"))
             (live,) = told.wait("live")
         (lost,) = told.wait("lost")
