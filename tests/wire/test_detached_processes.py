@@ -226,12 +226,11 @@ def test_no_descriptor_left_at_all(tmp_path: Path) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (64, 64))
         for spare in (2, 4, 6, 8, 10, 12):
             server.get(f"/fill?{spare}")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+            with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
                 connection.request("GET", "/closing")
                 with connection.getresponse() as response:
                     response.read(5)
-                connection.close()
             eventually(lambda: emptied(server))
             eventually(lambda: server.state()["live"] == [], what=str(server.state()["live"]))
         with opened(server):
