@@ -97,7 +97,7 @@ class LiveServer:
         self, path: str, headers: dict[str, str] | None = None, method: str = "GET"
     ) -> tuple[http.client.HTTPResponse, bytes]:
         """The whole answer. Raises http.client.IncompleteRead or ConnectionError for one that breaks off."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, headers=headers or {})
             response = connection.getresponse()
@@ -111,7 +111,7 @@ class LiveServer:
 
     def connect(self, path: str, version: str = "1.1") -> socket.socket:
         """A raw socket that has sent a GET and read nothing."""
-        sock = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        sock = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         sock.sendall(f"GET {path} HTTP/{version}\r\nHost: localhost\r\n\r\n".encode())
         return sock
 
@@ -144,7 +144,7 @@ def running(server: str, tmp_path: Path, app: str = "tests.apps.streams_app:app"
 
 
 def _await_port(process: subprocess.Popen[bytes], port: int, log_path: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()

@@ -42,7 +42,7 @@ class Demo:
         body: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             with connection.getresponse() as response:
@@ -116,12 +116,12 @@ def served(var: Path, command: list[str], **environment: str) -> Iterator[Demo]:
         return re.search(r"http://127\.0\.0\.1:(\d+)", (var / "printed").read_text())
 
     try:
-        eventually(address, 20)
+        eventually(address)
         found = address()
         assert found
         yield Demo(int(found[1]))
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0, (var / "printed").read_text()
+        assert process.wait(30) == 0, (var / "printed").read_text()
     finally:
         process.kill()
         process.wait()

@@ -65,7 +65,7 @@ def started(command: str, tmp_path: Path, cwd: Path = ROOT) -> Iterator[LiveServ
         yield LiveServer(process, port, log_path)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(10)
+        process.wait(30)
 
 
 def patient(command: str) -> str:
@@ -77,7 +77,7 @@ def curl(command: str, port: int) -> str:
     """The output of a documented curl command. 28 is curl's own time limit, which endless streams need."""
     command = patient(command)
     command = command.replace("8000", str(port)).replace("curl ", "curl --silent --show-error ", 1)
-    done = subprocess.run(shlex.split(command), capture_output=True, timeout=20)
+    done = subprocess.run(shlex.split(command), capture_output=True, timeout=30)
     assert done.returncode in (0, 28), done.stderr
     return done.stdout.decode()
 

@@ -148,7 +148,7 @@ def test_the_script_reads_events_cut_anywhere_and_leaves(tmp_path: Path) -> None
         "0",
         "the server answered 403",
     ]
-    assert left.wait(10)
+    assert left.wait(30)
 
 
 def test_a_page_of_another_origin_reads_with_its_cookies_and_comes_back_without_a_preflight(
@@ -209,7 +209,7 @@ app = get_wsgi_application()
 
 
 def open_stream(server: LiveServer) -> socket.socket:
-    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n")
     return sock
 

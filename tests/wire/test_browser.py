@@ -162,7 +162,7 @@ def driven(folder: Path, visitor: str, port: int = 0) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        eventually(lambda: "http://" in printed.read_text(), 20)
+        eventually(lambda: "http://" in printed.read_text())
         found = re.search(r"http://127\.0\.0\.1:\d+", printed.read_text())
         assert found
         yield found[0]

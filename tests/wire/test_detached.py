@@ -54,7 +54,7 @@ class Reader:
     """A client as strict as h11, that reads one stream as it comes."""
 
     def __init__(self, server: LiveServer, path: str, request: bytes | None = None) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         self.path = path
         self.connection = h11.Connection(h11.CLIENT)
         sent = self.connection.send(h11.Request(method="GET", target=path, headers=[("Host", "localhost")]))
@@ -251,7 +251,7 @@ def test_head(server: LiveServer, control: Control) -> None:
 
 def test_a_request_before_the_stream_on_the_same_connection(server: LiveServer, control: Control) -> None:
     request = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
         sock.sendall(request % b"/state")
         data = sock.recv(65536)
         while b"}}" not in data and b'"rss"' not in data:
@@ -333,7 +333,7 @@ def test_a_post_whose_body_is_read_while_it_is_answered(server: LiveServer, cont
         try:
             body = reader.all()
         finally:
-            sending.join(10)
+            sending.join(30)
     assert body.endswith(b'data: {"read":%d}\n\ndata: all\n\n' % size), body[-200:]
     outcome(server, "/upload", "completed")
     assert server.state()["last"]["/upload"]["delivery"] == "threaded"
@@ -343,7 +343,7 @@ def test_a_stream_whose_time_is_over_while_it_reads_its_request(server: LiveServ
     """Its producer and its server must not both read what comes next on the connection."""
     if name_of(server) in ("uwsgi", "werkzeug"):
         pytest.skip("it reads no further request on the connection")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
         client.sendall(
             b"POST /upload-briefly HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
         )

@@ -106,7 +106,7 @@ def test_a_download_that_is_under_way_when_streams_are_drained(
     with server.connect(f"/{name}?{path}") as sock:
         data = sock.recv(1000)
         server.get("/end")
-        eventually(lambda: server.state()["outcomes"].count("file:drained") == before + 1, seconds=5)
+        eventually(lambda: server.state()["outcomes"].count("file:drained") == before + 1)
         ended_by: Exception | None = None
         try:
             while more := sock.recv(1 << 20):
@@ -126,7 +126,7 @@ def test_a_download_that_the_server_sends_itself_when_streams_are_drained(
     with server.connect(f"/sent?{path}") as sock:
         data = sock.recv(1000)
         server.get("/end")
-        eventually(lambda: server.state()["outcomes"].count("file:drained") == before + 1, seconds=5)
+        eventually(lambda: server.state()["outcomes"].count("file:drained") == before + 1)
         while more := sock.recv(1 << 20):
             data += more
     assert len(data) < 8_000_000

@@ -49,7 +49,7 @@ def opened(server: LiveServer, path: str = "/ticks", marker: bytes = b"data: ") 
 
 def rest(sock: socket.socket) -> bytes:
     """Everything until the end; ends with RESET where there was none."""
-    sock.settimeout(20)
+    sock.settimeout(30)
     data = b""
     try:
         while more := sock.recv(65536):
@@ -153,7 +153,7 @@ def test_an_upgrade_on_the_fly_leaves_streams_to_the_old_worker_until_it_ends(tm
             assert b"data: " in sock.recv(65536)
             server.process.terminate()
             assert drained(rest(sock))
-            assert server.process.wait(10) == 0
+            assert server.process.wait(30) == 0
             with opened(server):
                 state = server.state()
                 assert state["pid"] != old
@@ -325,7 +325,7 @@ def started(command: Callable[[int], list[str]], tmp_path: Path) -> Iterator[Liv
         yield LiveServer(process, port, log_path)
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(30)
 
 
 @pytest.mark.parametrize("name", ["gunicorn", "werkzeug"])
@@ -346,7 +346,7 @@ def test_tls_within_the_server_is_threaded_and_correct(
 
     @contextlib.contextmanager
     def get(path: str) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=20)
+        connection = http.client.HTTPSConnection("127.0.0.1", server.port, context=context, timeout=30)
         with contextlib.closing(connection):
             connection.request("GET", path)
             with connection.getresponse() as response:
@@ -394,7 +394,7 @@ def test_a_unix_socket(tmp_path: Path) -> None:
         return [sys.executable, "-X", "dev", *GUNICORN, *binds, APP]
 
     with started(command, tmp_path) as server, socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(10)
+        sock.settimeout(30)
         # gunicorn opens its addresses one after the other.
         eventually(lambda: sock.connect_ex(str(path)) == 0)
         sock.sendall(b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -479,7 +479,7 @@ def test_forked_and_forgotten_children_hold_no_stream(tmp_path: Path) -> None:
             server.get("/fork")
         stop.set()
         for client in clients:
-            client.join(20)
+            client.join(30)
             assert not client.is_alive(), "a child keeps a stream open that has ended"
         assert set(ends) == {b"0\r\n\r\n"}
         server.get("/unfork")

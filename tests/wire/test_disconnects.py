@@ -135,7 +135,7 @@ def test_a_client_that_never_reads_is_closed(
     monkeypatch.setenv("WRITE_SECONDS", "1.5")
     with running(name, tmp_path) as server:
         stalled = [server.connect("/endless") for _ in range(4)]  # all the threads that there are
-        eventually(lambda: server.state()["outcomes"].count("stream:too_slow") == 4, seconds=20)
+        eventually(lambda: server.state()["outcomes"].count("stream:too_slow") == 4)
         assert server.state()["closed"].count("endless") == 4
         for sock in stalled:
             sock.close()
@@ -149,7 +149,7 @@ def test_a_client_that_reads_slowly_but_steadily_is_waited_for(
     monkeypatch.setenv("WRITE_SECONDS", "2")
     with running("gunicorn-gthread", tmp_path) as server, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
-        slow.settimeout(10)
+        slow.settimeout(30)
         slow.connect(("127.0.0.1", server.port))
         slow.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
         until = time.monotonic() + 6
@@ -184,8 +184,8 @@ def test_a_file_waits_for_a_slow_client_and_not_for_one_that_never_reads(
 
         reading = threading.Thread(target=read_slowly)
         reading.start()
-        eventually(lambda: server.state()["outcomes"].count("file:too_slow") == 2, seconds=20)
-        reading.join(20)
+        eventually(lambda: server.state()["outcomes"].count("file:too_slow") == 2)
+        reading.join(30)
         assert received[0] > 64 << 20  # the head and the file
         eventually(lambda: server.state()["outcomes"].count("file:completed") == 1)
         for sock in (slow, *stalled):

@@ -27,8 +27,8 @@ def test_the_fallback_server_drains_its_streams(number: signal.Signals, tmp_path
         eventually(lambda: sum(stream["events"] for stream in server.state()["live"]) == 3)
         server.process.send_signal(number)
         for reader in readers:
-            reader.join(20)
-        assert server.process.wait(10) == 0
+            reader.join(30)
+        assert server.process.wait(30) == 0
         for body in bodies:
             assert body.startswith(b":\ndata: first\n\nretry: ")
         assert len(bodies) == 3
@@ -37,7 +37,7 @@ def test_the_fallback_server_drains_its_streams(number: signal.Signals, tmp_path
 
 def test_rows_that_are_cut_off_by_a_stop_do_not_look_complete(tmp_path: Path) -> None:
     with running("fallback", tmp_path) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         connection.request("GET", "/endless")
         response = connection.getresponse()
         response.read(1000)
@@ -45,4 +45,4 @@ def test_rows_that_are_cut_off_by_a_stop_do_not_look_complete(tmp_path: Path) ->
         with pytest.raises((http.client.IncompleteRead, ConnectionError)):
             response.read()
         connection.close()
-        assert server.process.wait(10) == 0
+        assert server.process.wait(30) == 0

@@ -48,7 +48,7 @@ def test_a_download_that_is_given_up(server: LiveServer, large: Path) -> None:
 
 
 def test_a_file_that_shrinks_is_never_a_whole_answer(server: LiveServer, large: Path) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", f"/named?{large}")
     response = connection.getresponse()
     response.read(1000)

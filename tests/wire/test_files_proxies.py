@@ -76,7 +76,7 @@ def proxy(
                 yield LiveServer(process, port, log_path), files
             finally:
                 process.terminate()
-                process.wait(10)
+                process.wait(30)
 
 
 def test_ranges_and_conditions_come_through(proxy: tuple[LiveServer, Path]) -> None:
@@ -107,7 +107,7 @@ def test_a_file_that_shrinks_is_never_a_whole_answer(
     path = files / "shrinking.bin"
     path.touch()
     os.truncate(path, 400_000_000)  # more than a proxy holds
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/shrinking.bin", headers=header)
     response = connection.getresponse()
     response.read(1000)

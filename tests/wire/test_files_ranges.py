@@ -61,7 +61,7 @@ def test_ranges_on_one_connection(server: LiveServer) -> None:
     """Nothing of one answer is left over for the next."""
     if "uwsgi" in str(server.process.args):
         pytest.skip("its http-socket ends every connection after one answer")
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     etag = ""
     for headers, status, expected in [
         ({"Range": "bytes=5-9"}, 206, DATA[5:10]),
@@ -146,7 +146,7 @@ def test_a_range_of_a_file_that_shrinks_is_no_whole_answer(server: LiveServer, f
     large = folder / "shrinking.bin"
     large.touch()
     os.truncate(large, 200_000_000)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/shrinking.bin", headers={"Range": "bytes=1000-"})
     response = connection.getresponse()
     assert response.status == 206
@@ -162,7 +162,7 @@ def test_a_file_that_is_deleted_or_grows_is_sent_as_promised(server: LiveServer,
     for change in ("delete", "grow", "replace"):
         path = folder / f"{change}.bin"
         path.write_bytes(DATA * 10)
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         connection.request("GET", f"/{change}.bin")
         response = connection.getresponse()
         first = response.read(1000)
@@ -182,7 +182,7 @@ def test_a_file_that_is_deleted_or_grows_is_sent_as_promised(server: LiveServer,
 def test_a_growing_file(server: LiveServer, folder: Path) -> None:
     (folder / "done").unlink(missing_ok=True)
     (folder / "growing.log").write_bytes(b"one,")
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     connection.request("GET", "/growing")
     response = connection.getresponse()
     assert response.headers["Content-Length"] is None

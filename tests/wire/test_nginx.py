@@ -57,7 +57,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LiveServ
             yield upstream, LiveServer(process, port, log_path)
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(30)
 
 
 def test_the_first_event_comes_through_while_the_stream_is_open(
@@ -106,7 +106,7 @@ def test_a_second_nginx_before_it_does_not_see_the_header_and_needs_proxy_buffer
 
     def asked(path: str) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(10)
+        sock.settimeout(30)
         sock.connect(address)
         sock.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         return sock
