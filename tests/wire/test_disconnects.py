@@ -146,13 +146,13 @@ def test_a_client_that_reads_slowly_but_steadily_is_waited_for(
 ) -> None:
     """Much less than the kernel's send buffer within the limit, but something all the time."""
     pytest.importorskip("gunicorn")
-    monkeypatch.setenv("WRITE_SECONDS", "2")
+    monkeypatch.setenv("WRITE_SECONDS", "4")
     with running("gunicorn-gthread", tmp_path) as server, socket.socket() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         slow.settimeout(30)
         slow.connect(("127.0.0.1", server.port))
         slow.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        until = time.monotonic() + 6
+        until = time.monotonic() + 9
         while time.monotonic() < until:
             piece = slow.recv(8192)
             assert piece
