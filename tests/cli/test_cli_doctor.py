@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from streamkit import EventSourceResponse, ServerSentEvent
-from streamkit.cli import main, path_checks
+from streamkit.cli import main, path_checks, path_look
 from streamkit.cli import path_findings as findings_of
 from streamkit.cli.path_look import MAX_ARRIVALS, MAX_BYTES, Arrival, Look, look
 from streamkit.cli.path_remedies import hops, remedy
+from streamkit.formats.event_stream_decoder import EventStreamDecoder
 from streamkit.servers.http_server import StreamServer
 from streamkit.servers.probe import MARK
 from streamkit.servers.probe import app as probe_app
@@ -201,6 +202,24 @@ def gzipping(environ: dict[str, Any], start_response: Callable[..., Any]) -> Ite
         yield packer.flush()
     finally:
         body.close()  # type: ignore[attr-defined]
+
+
+def test_a_pause_of_its_own_is_no_buffer(
+    probe: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = 0
+
+    class Pausing(EventStreamDecoder):
+        def feed(self, data: bytes) -> list[ServerSentEvent]:
+            nonlocal events
+            events += 1
+            if events == 3:
+                threading.Event().wait(3 * findings_of.HELD_SECONDS)
+            return super().feed(data)
+
+    monkeypatch.setattr(path_look, "EventStreamDecoder", Pausing)
+    assert main(["doctor", probe, "--for", "2s", "--idle", "0"]) == 0, capsys.readouterr().out
+    assert events > 5
 
 
 def test_a_middleware_that_holds_events_back(capsys: pytest.CaptureFixture[str]) -> None:
