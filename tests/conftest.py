@@ -44,8 +44,8 @@ def nothing_left() -> Iterator[None]:
     from streamkit import streams
     from streamkit.flow.stream_threads import stream_threads
 
+    eventually(lambda: len(streams) == 0, what=f"streams of the test before this one {list(streams)}")
     before = descriptors()
-    assert len(streams) == 0, list(streams)
     yield
     eventually(lambda: len(streams) == 0, what=f"live streams {list(streams)}")
     eventually(lambda: stream_threads.working == 0, what=f"{stream_threads.working} threads at work")

