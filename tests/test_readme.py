@@ -59,6 +59,7 @@ def shell(commands: list[str], folder: Path, port: int | None) -> list[str]:
     if port is not None:
         script = script.replace("8000", str(port))
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{BIN}:{os.environ['PATH']}", "NO_COLOR": "1"}
+    environ.pop("PYTEST_ADDOPTS", None)  # of this run
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=environ, capture_output=True, timeout=60)
     failed = {int(code) for code in re.findall(rb"curl: \((\d+)\)", done.stderr)} - {28}  # its own time limit
     assert failed <= ({18} if b"event: error" in done.stdout else set()), done.stderr  # 18: no proper end
