@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -16,6 +17,12 @@ ROOT = Path(__file__).resolve().parent.parent
 # A shell starts what it puts into the background with Ctrl+C ignored, and the programs that tests start inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What the imports have made stays to the end; hundreds of tests collect garbage, and need not search that too."""
+    gc.collect()
+    gc.freeze()
 
 
 def eventually(condition: Callable[[], object], seconds: float = 30.0, what: str = "") -> None:
