@@ -23,9 +23,8 @@ ALLOCATIONS = range(1, 120)
 def _collector_as_before() -> Iterator[None]:
     before = gc.get_threshold()
     gc.collect()
-    gc.freeze()  # what is there already is no garbage, and need not be looked through each time
+    gc.freeze()  # what is there already need not be looked through each time, and stays so
     yield
-    gc.unfreeze()
     gc.set_threshold(*before)
 
 
