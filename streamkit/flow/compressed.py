@@ -37,6 +37,7 @@ class CompressedFraming(Generic[Frame]):
         self.coding = coding
         self.head_first = framing.head_first
         self.head = framing.head
+        self.encode_batch = framing.encode_batch
         self.encode = framing.encode  # called for every item: not through another call
         self.tail = framing.tail
 

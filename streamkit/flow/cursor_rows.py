@@ -15,7 +15,8 @@ import threading
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from streamkit.flow.flush import FLUSH
+from streamkit.flow.batched import BatchedSource
+from streamkit.flow.flush import FLUSH, Flush
 
 # Rows. At about 100 bytes a row one batch nearly fills a 64 KiB chunk; more would only hold more memory.
 BATCH_ROWS: Final = 500
@@ -36,7 +37,7 @@ class Cursor(Protocol):
         ...
 
 
-class CursorRows:
+class CursorRows(BatchedSource):
     """The rows of a cursor, as the cursor makes them; see `cursor_rows`.
 
     columns: the names of the columns, in order; None for the scalars of SQLAlchemy, which are no rows.
@@ -61,6 +62,7 @@ class CursorRows:
         if names is None and not _is_of_scalars(cursor):
             names = self._fetch_for_names()
         self.columns = names
+        self._batches = self._fetched()
         self._iterator = self._rows()
 
     def __iter__(self) -> Iterator[Any]:
@@ -69,11 +71,16 @@ class CursorRows:
     def __next__(self) -> Any:
         return next(self._iterator)
 
+    def batches(self) -> Iterator[Sequence[Any] | Flush]:
+        """The same rows, as they were fetched."""
+        return self._batches
+
     def close(self) -> None:
         """Close the cursor; the connection stays open. The second call does nothing."""
         with self._lock:
             cursor, self._cursor = self._cursor, _CLOSED
         self._iterator.close()
+        self._batches.close()
         cursor.close()
 
     def cancel(self) -> None:
@@ -126,12 +133,19 @@ class CursorRows:
                 self._fetching = False
 
     def _rows(self) -> Generator[Any, None, None]:
+        for batch in self._batches:
+            if isinstance(batch, Flush):
+                yield batch
+            else:
+                yield from batch
+
+    def _fetched(self) -> Generator[Sequence[Any] | Flush, None, None]:
         # The first row alone: it is on its way while the database still works on the others.
         size = 1
         rows = self._fetch(size) if self._first is None else self._first
         self._first = None
         while rows:
-            yield from rows
+            yield rows if isinstance(rows, list | tuple) else list(rows)
             # A full batch: the next fetch may take long, so what is there goes first. A short one is most
             # likely the last, which the end of the stream sends anyhow.
             if len(rows) >= size:

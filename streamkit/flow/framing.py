@@ -7,8 +7,8 @@ one that sends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 Frame = TypeVar("Frame", bound="str | bytes")
 
@@ -35,6 +35,14 @@ class Framing(Protocol[Frame]):
     @property
     def keeps_frames(self) -> bool:
         """Whether the frame of an item that has an `encode` method is now always what that returns."""
+        ...
+
+    @property
+    def encode_batch(self) -> Callable[[Sequence[object], list[Frame]], int] | None:
+        """Encodes items that are there together, faster than one by one; None where a format has no way to.
+
+        It appends the frame of each to the list, as far as it gets, and returns how long they are, all in all.
+        """
         ...
 
     def head(self) -> Frame:
@@ -79,6 +87,10 @@ class AbortedWhenBroken:
     resets = True
     head_first = False
     keeps_frames = False
+
+    @property
+    def encode_batch(self) -> Callable[[Any, Any], int] | None:
+        return None
 
     def finish(self) -> bytes:
         return b""

@@ -1,4 +1,4 @@
-"""The one object that owns a producer: it opens it, hands out its iterator, and closes it once.
+"""The one object that owns a producer: it opens it, hands out its source, and closes it once.
 
 All methods run on one thread, the producing one (a pump's, or the request's own). That holds for `close()` too,
 because a generator can only be closed by a thread that is not inside it, and because database cursors and locks
@@ -6,8 +6,6 @@ often belong to the thread that used them first.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from streamkit.flow.sources import Source, open_source
 from streamkit.flow.stream import Stream
@@ -21,12 +19,12 @@ class Producer:
         self._what = what
         self._source: Source[object] | None = None
 
-    def open(self, stream: Stream) -> Iterator[object]:
+    def open(self, stream: Stream) -> Source[object]:
         """Call what is callable, check what came of it, and let `stream` cancel it. Raises what the callable raises."""
         items, self._items = self._items, None
         self._source = source = open_source(items, what=self._what)
         stream.call_on_cancel(source.cancel)
-        return iter(source)
+        return source
 
     def close(self) -> None:
         """Close the source; the second call and later ones do nothing. Raises what the producer's `close` raises."""

@@ -256,7 +256,7 @@ class Pump(Chunks[Frame]):
     def _produce(self) -> None:
         encode, put = self._framing.encode, self.put
         self._computed = thread_time()
-        iterator = self._producer.open(self._stream)
+        iterator = iter(self._producer.open(self._stream))
         if not self._framing.head_first:
             self._put_aside(self._framing.head())
         with self._lock:

@@ -2,8 +2,8 @@
 
 Law of this file
 - A stream owns its source from `open_source` on: what `open_source` refuses is closed, if it has a `close`.
-- The stream iterates `iter(source)`, once; `close` and `cancel` go to the source itself. So a plain generator
-  costs nothing per item: `IterableSource.__iter__` hands out the raw iterator.
+- The stream iterates `iter(source)`, once (or what a `BatchedSource` has instead); `close` and `cancel` go to the
+  source itself. So a plain generator costs nothing per item: `IterableSource.__iter__` hands out the raw iterator.
 - One thread opens, iterates and closes. `cancel` is the only method for other threads, and it never blocks.
 """
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from streamkit.flow.batched import BatchedSource
+from streamkit.flow.flush import Flush
 from streamkit.flow.sources import Source, check_items, open_source
 
 
-class TableRows:
+class TableRows(BatchedSource):
     """A source of whatever `rows` is. name_columns: called with the names that it brings, on the opening thread.
 
     Raises TypeError or ValueError for what cannot be rows; for what a function returns instead of rows, when the
@@ -29,6 +31,16 @@ class TableRows:
         self._cancelled = False
 
     def __iter__(self) -> Iterator[Any]:
+        return iter(self._opened())
+
+    def batches(self) -> Iterator[Sequence[Any] | Flush] | None:
+        """The rows of a cursor as they were fetched; None for others, which are to be iterated."""
+        source = self._opened()
+        return source.batches() if isinstance(source, BatchedSource) else None
+
+    def _opened(self) -> Source[Any]:
+        if self._source is not None:
+            return self._source
         rows, self._rows = self._rows, None
         self._source = source = open_source(rows, what="rows")
         names = getattr(source, "columns", None)
@@ -36,7 +48,7 @@ class TableRows:
             self._name_columns(names)
         if self._cancelled:
             source.cancel()
-        return iter(source)
+        return source
 
     def __next__(self) -> Any:
         raise TypeError("these rows are iterated with iter(), which opens them")

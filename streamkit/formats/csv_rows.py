@@ -30,12 +30,15 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from itertools import chain
+from typing import Any, Final, cast
 
 from streamkit.formats.csv_columns import CellsOf, Columns, ColumnSelection, is_sequence
 from streamkit.formats.formula_guard import guarded
 
 __all__ = ["CSVEncoder"]
+
+BYTES: Final = (bytes, bytearray, memoryview)
 
 BYTE_ORDER_MARK = "\ufeff"
 """What Excel needs to read a file as UTF-8. `csv.reader` takes it for a part of the first name."""
@@ -45,6 +48,13 @@ class _Line:
     """A file for `csv.writer` whose `write` gives the line back: `str(line)` is the line itself, made in C."""
 
     write = str
+
+
+class _Lines:
+    """A file for `csv.writer` that appends to a list."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.write = lines.append
 
 
 class CSVEncoder:
@@ -101,6 +111,8 @@ class CSVEncoder:
         self._kind: type | None = None
         self._width = 0
         self._cells_of: dict[type, CellsOf] = {}
+        self._written: list[str] = []  # by `_write_rows`; empty between two calls
+        self._write_rows = csv.writer(_Lines(self._written), dialect, lineterminator="\r\n").writerows
 
     @property
     def has_header(self) -> bool | None:
@@ -143,12 +155,43 @@ class CSVEncoder:
             line = self._write(row)
         except Exception as error:
             raise self._refusal(f"row {self.rows + 1}", error) from error
-        # Whatever bytes become has an apostrophe in it (b'..', or b".." around one), and a view has a bracket.
-        # Looking for one character in the line is cheaper than asking every cell for its type.
-        if ("'" in line and ("b'" in line or 'b"' in line)) or ("<" in line and "<mem" in line):
+        if ("'" in line or "<" in line) and _may_hold_bytes(line):
             self._refuse_bytes(cast("Sequence[object]", row), f"row {self.rows + 1}")
         self.rows += 1
         return line
+
+    def encode_batch(self, rows: Sequence[Any], lines: list[str]) -> int:
+        """As `encode`, for several rows: their lines are appended to `lines`. Returns the characters in them.
+
+        Raises what `encode` raises; the lines of the rows before the one that is refused are there then.
+        """
+        text = self._encode_alike(rows, lines)
+        if text is not None:
+            return len(text)
+        size = 0
+        for row in rows:
+            line = self.encode(row)
+            lines.append(line)
+            size += len(line)
+        return size
+
+    def _encode_alike(self, rows: Sequence[Any], lines: list[str]) -> str | None:
+        """Rows of one kind that are written as they are, by one call; None, and nothing done, if one needs a look."""
+        if {*map(type, rows)} != {self._kind} or {*map(len, rows)} != {self._width}:
+            return None
+        written = self._written
+        try:
+            self._write_rows(rows)
+            text = "".join(written)
+            if _may_hold_bytes(text) and any(issubclass(kind, BYTES) for kind in {*map(type, chain(*rows))}):
+                return None
+            lines += written
+        except Exception:  # one of the rows cannot be written: one by one they tell which
+            return None
+        finally:
+            written.clear()
+        self.rows += len(rows)
+        return text
 
     def tail(self) -> str:
         """The end row where one was asked for. Only for a table that is complete."""
@@ -204,7 +247,7 @@ class CSVEncoder:
 
     def _refuse_bytes(self, cells: Sequence[object], where: str) -> None:
         for place, cell in enumerate(cells, 1):
-            if isinstance(cell, bytes | bytearray | memoryview):
+            if isinstance(cell, BYTES):
                 raise TypeError(
                     f"{where} has {type(cell).__name__} in cell {place}; CSV is text: decode it, or write it as "
                     "base64 or hex"
@@ -230,6 +273,15 @@ class CSVEncoder:
                     "text from os.fsdecode or a cut JSON escape has them: replace them before"
                 )
         raise AssertionError("every frame can be encoded, but not all of them together")
+
+
+def _may_hold_bytes(text: str) -> bool:
+    """Whether there can be bytes among the cells of which `csv.writer` has made this.
+
+    What they become has an apostrophe in it (b'..', or b".." around one), and a view has a bracket. Looking for one
+    character in the text is cheaper than asking every cell for its type.
+    """
+    return ("'" in text and ("b'" in text or 'b"' in text)) or "<mem" in text
 
 
 def _line_writer(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class CSVFraming(AbortedWhenBroken, CSVEncoder):
+class CSVFraming(CSVEncoder, AbortedWhenBroken):
     """Rows of one table."""
 
 

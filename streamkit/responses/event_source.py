@@ -33,6 +33,7 @@ class EventStreamFraming(EventStreamEncoder):
 
     heartbeat = HEARTBEAT
     head_first = True
+    encode_batch = None
     resets = False  # a reset could overtake the error event
 
     def __init__(

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 Dumps = Callable[[Any], "str | bytes"]
 
 
-class _NDJSONFraming(AbortedWhenBroken, NDJSONEncoder):
+class _NDJSONFraming(NDJSONEncoder, AbortedWhenBroken):
     pass
 
 
-class _JSONSeqFraming(AbortedWhenBroken, JSONSeqEncoder):
+class _JSONSeqFraming(JSONSeqEncoder, AbortedWhenBroken):
     pass
 
 
-class _JSONArrayFraming(AbortedWhenBroken, JSONArrayEncoder):
+class _JSONArrayFraming(JSONArrayEncoder, AbortedWhenBroken):
     pass
 
 

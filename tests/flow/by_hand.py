@@ -62,6 +62,7 @@ class Words:
     resets = False
     head_first = True
     keeps_frames = True
+    encode_batch = None
 
     def __init__(self, pause: bytes | None = b"...") -> None:
         self.pause = pause

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from streamkit.flow.cursor_rows import BATCH_ROWS, cursor_rows
-from streamkit.flow.flush import FLUSH
+from streamkit.flow.flush import FLUSH, Flush
 
 COUNT = """
     with recursive numbers(n) as (select 1 union all select n + 1 from numbers limit ?)
@@ -85,6 +86,27 @@ def test_the_first_row_goes_out_alone_and_a_flush_stands_between_batches() -> No
         9,
     ]
     assert driver.fetches == [1, 4, 4, 4, 4]
+
+
+def test_the_batches_are_the_rows_as_they_were_fetched() -> None:
+    batches = cursor_rows(Driver(8), batch=4).batches()
+    assert list(batches) == [[(0,)], FLUSH, [(1,), (2,), (3,), (4,)], FLUSH, [(5,), (6,), (7,)]]
+
+
+def test_batches_of_any_kind_can_be_sliced() -> None:
+    class OfDeques(Driver):
+        def fetchmany(self, size: int, /) -> Any:
+            return deque(super().fetchmany(size))
+
+    class OfTuples(Driver):
+        def fetchmany(self, size: int, /) -> Any:
+            return tuple(super().fetchmany(size))
+
+    for driver in (OfDeques(5), OfTuples(5)):
+        source = cursor_rows(driver, batch=4)
+        batches = [batch for batch in source.batches() if not isinstance(batch, Flush)]
+        assert [row for batch in batches for row in batch[:]] == [(n,) for n in range(5)]
+        source.close()
 
 
 def test_a_batch_is_not_fetched_before_it_is_wanted() -> None:

@@ -30,6 +30,7 @@ class Words:
     heartbeat = b"~"
     resets = True
     head_first = True
+    encode_batch = None
 
     def head(self) -> bytes:
         return b""

@@ -76,6 +76,24 @@ def test_names_come_before_the_first_row() -> None:
     connection.close()
 
 
+def test_names_come_before_the_first_batch() -> None:
+    connection = sqlite3.connect(":memory:")
+    log: list[Any] = []
+    rows = TableRows(lambda: connection.execute("select 1 as a, 2 as b"), log.append)
+    batches = rows.batches()
+    assert log == [["a", "b"]]
+    assert batches is not None
+    assert list(batches) == [[(1, 2)], FLUSH]
+    rows.close()
+    connection.close()
+
+
+def test_rows_without_batches_are_iterated() -> None:
+    rows = TableRows(lambda: iter([(1, 2)]), print)
+    assert rows.batches() is None
+    assert list(rows) == [(1, 2)]
+
+
 def test_rows_without_names() -> None:
     log: list[Any] = []
     assert list(TableRows([(1, 2)], log.append)) == [(1, 2)]

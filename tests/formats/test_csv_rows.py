@@ -361,6 +361,56 @@ def test_a_lone_surrogate_elsewhere(options, row, where):
         table([row], **options)
 
 
+class Late:
+    """A cell whose text cannot be made the first time."""
+
+    def __init__(self, fails=1):
+        self.fails = fails
+
+    def __str__(self):
+        self.fails -= 1
+        if self.fails >= 0:
+            raise RuntimeError("not yet")
+        return "late"
+
+
+REFUSED_IN_A_BATCH = {
+    "another width": ((1, 2, 3), "row 4 has 3 cells, but row 1 has 2"),
+    "another kind": ("ab", "row 4 is str; a row is"),
+    "bytes": ((1, b"x"), "row 4 has bytes in cell 2"),
+    "a view": ((1, memoryview(b"x")), "row 4 has memoryview in cell 2"),
+    "no text": ((1, Late(9)), "row 4 has a cell whose text cannot be made: RuntimeError: not yet"),
+}
+
+
+@pytest.mark.parametrize(("row", "message"), REFUSED_IN_A_BATCH.values(), ids=REFUSED_IN_A_BATCH)
+def test_a_batch_that_breaks_off_has_the_rows_before(row, message):
+    encoder, lines = CSVEncoder(), []
+    assert encoder.encode_batch([(1, 1)], lines) == 5
+    with pytest.raises((TypeError, ValueError), match=message):
+        encoder.encode_batch([(2, 2), (3, 3), row, (5, 5)], lines)
+    assert lines == ["1,1\r\n", "2,2\r\n", "3,3\r\n"]
+    assert encoder.rows == 3
+
+
+def test_a_batch_of_which_one_call_cannot_be_made_is_tried_row_by_row():
+    encoder, lines = CSVEncoder(), []
+    encoder.encode_batch([(1, 1)], lines)
+    encoder.encode_batch([(2, "b'x'"), (3, Late())], lines)
+    assert lines == ["1,1\r\n", "2,b'x'\r\n", "3,late\r\n"]
+
+
+def test_a_lone_surrogate_of_a_batch_is_named_with_its_row():
+    encoder = CSVEncoder(bom=True)
+    lines = [encoder.head()]
+    encoder.encode_batch([("a",)], lines)
+    encoder.join(lines)
+    lines = []
+    encoder.encode_batch([("b",), ("c",), ("\ud800",)], lines)
+    with pytest.raises(ValueError, match=r"^row 4 holds a lone surrogate"):
+        encoder.join(lines)
+
+
 def test_end_rows():
     assert table([(1,), (2,)], end_row=lambda rows: ["end", rows]) == "1\r\n2\r\nend,2\r\n"
     assert table([], end_row=lambda rows: ("end", rows)) == "end,0\r\n"

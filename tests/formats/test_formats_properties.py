@@ -52,6 +52,35 @@ def test_csv_of_mappings(rows):
     assert list(csv.DictReader(io.StringIO(text, newline=""), strict=True)) == rows
 
 
+def refusal(encode):
+    """What `encode` raises for a row that cannot be sent, or None."""
+    try:
+        encode()
+    except (TypeError, ValueError) as error:
+        return repr(error)
+    return None
+
+
+awkward = st.sampled_from([None, 1, 2.5, True, b"x", bytearray(b"y"), "b'z'", "it's <mem", "\ud800", "=1"])
+rows_of_one_kind = st.lists(st.tuples(cell | awkward, cell))
+rows_of_all_kinds = st.lists(st.one_of(st.tuples(cell, cell), st.lists(cell), st.just({"a": 1}), awkward))
+
+
+@bounded
+@given(
+    rows_of_one_kind | rows_of_all_kinds, st.integers(1, 9), st.sampled_from(["excel", "unix"]), st.booleans()
+)
+def test_csv_by_the_batch_is_csv_row_by_row(rows, size, dialect, guard):
+    one, many = (CSVEncoder(dialect=dialect, guard_formulas=guard) for _ in range(2))
+    expected, lines, sizes = [], [], []
+    refused = refusal(lambda: expected.extend(map(one.encode, rows)))
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    assert refusal(lambda: sizes.extend(many.encode_batch(batch, lines) for batch in batches)) == refused
+    assert lines == expected
+    assert many.rows == one.rows
+    assert refused or sum(sizes) == sum(map(len, lines))
+
+
 @bounded
 @given(st.lists(values))
 def test_ndjson(records):

@@ -171,6 +171,35 @@ def test_a_row_of_another_width_late(connection: sqlite3.Connection) -> None:
     assert answer.body.startswith(b"n,x\r\n0,x\r\n")
 
 
+@pytest.mark.parametrize("delivery", ["threaded", "detached"])
+def test_a_row_of_a_cursor_that_cannot_be_sent(delivery: Any) -> None:
+    query = f"select id, case id when 700 then x'00' else name end as name from ({SELECT.format(2000)})"
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        response = CSVResponse(connection.execute(query), delivery=delivery)
+        answer = Answer(response)
+    assert isinstance(answer.error, TypeError)
+    assert "row 700 has bytes in cell 2" in str(answer.error)
+    assert answer.body.endswith(b"\r\n699,row 699\r\n")
+    assert response.record.events == 699
+
+
+def test_a_chunk_of_wide_rows_is_about_as_long_as_was_asked_for(connection: sqlite3.Connection) -> None:
+    cursor = connection.execute(f"select id, printf('%.*c', 5000, 'x') as wide from ({SELECT.format(2000)})")
+    response = CSVResponse(cursor, flush_bytes=20_000)
+    answer = Answer(response)
+    assert answer.error is None
+    assert max(map(len, answer.chunks)) < 20_000 + 2 * 8 * 1024
+    assert response.record.events == 2000
+    assert answer.body.count(b"\r\n") == 2001
+
+
+def test_rows_of_a_cursor_that_become_longer(connection: sqlite3.Connection) -> None:
+    cursor = connection.execute(f"select id, printf('%.*c', id * 10, 'x') as x from ({SELECT.format(3000)})")
+    answer = Answer(CSVResponse(cursor))
+    rows = list(csv.reader(io.StringIO(answer.body.decode(), newline="")))
+    assert [len(row[1]) for row in rows[1:]] == [10 * n for n in range(1, 3001)]
+
+
 class TestSQLAlchemy:
     @pytest.fixture
     def database(self) -> Iterator[Any]:
