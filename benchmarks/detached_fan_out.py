@@ -19,8 +19,9 @@ from functools import partial
 from importlib.util import find_spec
 from statistics import median
 
-from benchmarks.detached_rig import HERE, Server, compiled, crowd, free_port, gunicorn, serving
+from benchmarks.detached_rig import HERE, Server, compiled, crowd, gunicorn, serving
 from benchmarks.measure import Figure
+from tests.ports import free_port
 
 SETTLE_SECONDS = 0.3
 ROUNDS = {1_000: 5, 10_000: 3}

@@ -17,8 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
-from benchmarks.detached_rig import Server, crowd, free_port, gunicorn, serving
+from benchmarks.detached_rig import Server, crowd, gunicorn, serving
 from benchmarks.measure import Figure
+from tests.ports import free_port
 
 OTHERS = 500
 TIMES = 50

@@ -24,6 +24,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.ports import free_port
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 START_SECONDS = 20.0
@@ -56,14 +58,6 @@ def compiled(name: str) -> str:
     if done.returncode:
         raise RuntimeError(f"{compiler} does not compile {name}.c: {done.stderr[:500]}")
     return target
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # -- servers -------------------------------------------------------------------------------------------------------

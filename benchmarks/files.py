@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.gunicorn_server import ANSWER_SECONDS, gunicorn
 from benchmarks.measure import Figure, lower_quartiles, must_agree
 from streamkit import FileResponse
+from tests.ports import free_port
 
 MEBIBYTE = 1 << 20
 SIZE = 256 * MEBIBYTE
@@ -114,9 +115,7 @@ def number(port: int, path: str) -> int:
 def nginx(program: str, files: str) -> Iterator[int]:
     """One nginx worker that serves `files` with sendfile. Gives the port."""
     with tempfile.TemporaryDirectory() as folder:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
+        port = free_port()
         Path(folder, "nginx.conf").write_text(_NGINX.format(folder=folder, files=files, port=port))
         os.chmod(folder, 0o755)
         server = subprocess.Popen([program, "-p", folder, "-c", f"{folder}/nginx.conf", "-g", "user root;"])

@@ -27,6 +27,7 @@ from pathlib import Path
 from benchmarks.measure import Figure
 from streamkit.formats.event_stream_decoder import EventStreamDecoder
 from streamkit.hub.hub import Hub
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = 1000
@@ -139,9 +140,7 @@ class Crowd:
 @contextlib.contextmanager
 def workers(url: str, folder: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Two gunicorn workers; gives the first process and the port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     options = ["--workers=2", "--threads=8", "--backlog=2048", "--graceful-timeout=5", "--log-level=critical"]
     server = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", f"--bind=127.0.0.1:{port}", *options, "benchmarks.hub_app:app"],
@@ -222,9 +221,7 @@ def restart(url: str, fault: str, name: str) -> Iterator[Figure]:
 @contextlib.contextmanager
 def redis(program: str) -> Iterator[str]:
     """A redis-server of our own; gives its URL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             [program, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""],

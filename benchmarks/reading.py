@@ -14,9 +14,10 @@ import threading
 from collections.abc import Iterator
 from time import perf_counter, process_time
 
-from benchmarks.detached_rig import compiled, free_port, serving
+from benchmarks.detached_rig import compiled, serving
 from benchmarks.measure import Figure
 from streamkit import EventStreamDecoder
+from tests.ports import free_port
 
 STREAMS = 5_000
 SECONDS = 5
