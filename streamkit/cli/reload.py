@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
 from streamkit.cli.failures import FINE, CommandFailed
@@ -45,8 +45,10 @@ def supervise(arguments: argparse.Namespace) -> int:
     A child that failed (a syntax error) is started again when a file changes, so the port is kept the same. Raises
     CommandFailed where the host has no port.
     """
-    with ExitStack() as stack:
-        return _supervise(arguments, arguments.port or _free_port(arguments.host, stack))
+    if arguments.port:
+        return _supervise(arguments, arguments.port)
+    with _free_port(arguments.host) as port:
+        return _supervise(arguments, port)
 
 
 def _supervise(arguments: argparse.Namespace, port: int) -> int:
@@ -148,13 +150,16 @@ def _this_program() -> list[str]:
     return [archive] if archive and os.path.isfile(archive) else ["-m", "streamkit"]
 
 
-def _free_port(host: str, stack: ExitStack) -> int:
-    """A port of the host for the children, until the end of `stack`. Raises CommandFailed where there can be none."""
-    try:
-        found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", 0, type=socket.SOCK_STREAM)
-        family, _, _, _, address = found[0]
-        return stack.enter_context(reserved_port(address, family))
-    except UnicodeError:  # of the encoding of host names, IDNA
-        raise CommandFailed(f"cannot listen on {host!r}, which is not a host name") from None
-    except OSError as error:
-        raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}") from None
+@contextmanager
+def _free_port(host: str) -> Iterator[int]:
+    """A port of the host for the children, kept for them meanwhile. Raises CommandFailed where there can be none."""
+    with ExitStack() as stack:
+        try:
+            found = socket.getaddrinfo(host.strip("[]") or "0.0.0.0", 0, type=socket.SOCK_STREAM)
+            family, _, _, _, address = found[0]
+            port = stack.enter_context(reserved_port(address, family))
+        except UnicodeError:  # of the encoding of host names, IDNA
+            raise CommandFailed(f"cannot listen on {host!r}, which is not a host name") from None
+        except OSError as error:
+            raise CommandFailed(f"cannot listen on {host}: {error.strerror or error}") from None
+        yield port
