@@ -180,8 +180,12 @@ def test_an_answer_survives_a_reload(tmp_path: Path) -> None:
         enough.touch()
         for client in clients:
             client.join(20)
-        count = len(clients[0].data) - 1
-        assert [client.data for client in clients] == [[*map(str, range(count)), end]] * 4
+        with Hub(url) as hub:
+            run = hub.attach("answer", "answer")
+            assert run is not None
+            log = [event.data for event in run.events()]
+        assert log[:-1] == [str(number) for number in range(len(log) - 1)]
+        assert [client.data for client in clients] == [[*log[:-1], end]] * 4
 
 
 def test_a_run_is_stopped_by_a_reload_that_does_not_wait_for_it(tmp_path: Path) -> None:
