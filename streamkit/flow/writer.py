@@ -52,7 +52,8 @@ class ChunkWriter(io.BufferedIOBase):
             raise TypeError(
                 "out.write() takes bytes, got str; encode it, or wrap it: io.TextIOWrapper(out, 'utf-8')"
             )
-        block = bytes(data)  # a copy: the caller may use its buffer again
+        # A copy, since the caller may use its buffer again; of a view, since bytes(5) would be five NULs.
+        block = data if type(data) is bytes else bytes(memoryview(data))
         if block and not self._pump.put(block):
             raise ClientDisconnected("the stream has ended; stop writing")
         self._position += len(block)

@@ -162,6 +162,12 @@ def test_a_writer_that_would_write_nothing_is_no_empty_answer(kind: str) -> None
         Answer(StreamingResponse.from_writer(lambda out: write(out)))
 
 
+@pytest.mark.parametrize("data", [5, [65, 66], {65: 1}, None])
+def test_what_is_no_bytes_is_not_written(data: Any) -> None:
+    with pytest.raises(TypeError, match="bytes-like object is required"):
+        Answer(StreamingResponse.from_writer(lambda out: out.write(data)))
+
+
 def test_a_writer_may_have_threads_of_its_own() -> None:
     """All that wait for room are woken by it: none may come after them that fills the queue again."""
 
