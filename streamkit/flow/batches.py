@@ -3,7 +3,7 @@
 No other thread takes part, so objects that belong to the request's thread (an `sqlite3` cursor opened in the view)
 just work, and a row costs no lock. The price: while the producer is silent nothing can be sent or noticed. The age
 of a chunk is therefore looked at whenever a row arrives, and a cursor says `FLUSH` before it asks for more rows. Rows
-that a cursor has fetched together are there together: a format that can encodes them in pieces of some dozens.
+that a cursor has fetched together are there together: a format that can encodes some dozens of them as one piece.
 """
 
 from __future__ import annotations
@@ -24,46 +24,58 @@ from streamkit.flow.turns import WORTH_SLEEPING, turns
 PAUSE_EVERY: Final = 0.002
 PAUSE: Final = 0.00002
 # Items that are there together are encoded in pieces of about this size: large enough that a piece costs next to
-# nothing beside its rows, small enough for a chunk to be about as long as it was asked for.
+# nothing beside its rows, small enough for a chunk to be about as long, and as old, as it was asked for.
 PIECE_BYTES: Final = 8 * 1024
-PIECE_ITEMS: Final = 64
+PIECE_ITEMS: Final = 100
+PIECE_SECONDS: Final = 0.05
 
 
 class _Pieces(Generic[Frame]):
-    """Batches cut into pieces, and how a piece is encoded."""
+    """The items of batches, a few at a time. Iterating gives each piece until `encode` has taken it, and `FLUSH`."""
 
     def __init__(
         self,
         batches: Iterator[Sequence[object] | Flush],
         encode_batch: Callable[[Sequence[object], list[Frame]], int],
+        flush_bytes: int,
     ) -> None:
         self._batches = batches
         self._encode_batch = encode_batch
-        self._items = 1  # of the next piece
+        self._bytes = min(PIECE_BYTES, flush_bytes)
+        self._batch: Sequence[object] = ()
+        self._start = 0  # of the next piece, in the batch
+        self._items = 1  # in it, at most
 
-    def __iter__(self) -> Iterator[Sequence[object] | Flush]:
-        for batch in self._batches:
+    def __iter__(self) -> _Pieces[Frame]:
+        return self
+
+    def __next__(self) -> Sequence[object] | Flush:
+        while self._start >= len(self._batch):
+            batch = next(self._batches)
             if isinstance(batch, Flush):
-                yield batch
-                continue
-            start = 0
-            while start < len(batch):
-                piece = batch[start : start + self._items]
-                start += len(piece)
-                yield piece
+                return batch
+            self._batch, self._start = batch, 0
+        return self._batch[self._start : self._start + self._items]
 
     def encode(self, piece: Sequence[object], frames: list[Frame]) -> int:
-        """Append the frames of a piece; returns their size. The next piece has as many items as make the right size."""
+        """Append the frames of a piece, or of the first of its items; returns how long they are."""
+        before, began = len(frames), monotonic()
         size = self._encode_batch(piece, frames)
-        self._items = max(1, min(PIECE_ITEMS, PIECE_BYTES * len(piece) // max(1, size)))
+        taken = len(frames) - before
+        self._start += taken
+        in_time = int(taken * PIECE_SECONDS / (monotonic() - began + 1e-9))
+        self._items = max(1, min(PIECE_ITEMS, self._bytes * taken // max(1, size), in_time))
         return size
+
+    def close(self) -> None:
+        """Forget the batch: the traceback of an error keeps this object."""
+        self._batch = ()
 
 
 class Batches(Chunks[Frame]):
     """Chunks of a producer that runs in `take` itself. Used by one thread."""
 
-    _iterator: Iterator[Any] | None = None  # of items, or of pieces; once the producer is open
-    _pieces: _Pieces[Frame] | None = None  # where items come by the batch and are encoded so
+    _items: Iterator[Any] | _Pieces[Frame] | None = None  # once the producer is open
     _first = b""  # the chunk that `start` made
     _resume_at = 0.0  # when it is this producer's turn to compute
     _crowded = False  # others compute too
@@ -101,17 +113,16 @@ class Batches(Chunks[Frame]):
         flush_bytes = self._flush_bytes
         extra = 0  # frames that are no item
         try:
-            iterator = self._iterator
-            if iterator is None:
-                self._iterator = iterator = self._open()
+            items = self._items
+            if items is None:
+                self._items = items = self._open()
                 frames.append(framing.head())
                 extra = 1
                 flush_bytes = 1  # the first row goes out at once
-            pieces = self._pieces
-            if pieces is None:
-                ended = self._gather_items(iterator, frames, flush_bytes)
+            if isinstance(items, _Pieces):
+                ended = self._gather_pieces(items, frames, flush_bytes)
             else:
-                ended = self._gather_pieces(pieces, iterator, frames, flush_bytes)
+                ended = self._gather_items(items, frames, flush_bytes)
             if ended:
                 self._producer.close()  # before the tail: a stream whose clean-up failed is not complete
                 frames.append(framing.tail())
@@ -119,29 +130,29 @@ class Batches(Chunks[Frame]):
                 self.finished = True
         except BaseException as error:
             self.finished, self.error = True, failure(error)
-        self._stream.produced += len(frames) - extra
         try:
-            return framing.join(frames)
+            chunk = framing.join(frames)
         except BaseException as error:
             self.finished, self.error = True, failure(error) if self.error is None else self.error
             return b""
+        self._stream.produced += len(frames) - extra
+        return chunk
 
-    def _open(self) -> Iterator[Any]:
+    def _open(self) -> Iterator[Any] | _Pieces[Frame]:
         source = self._producer.open(self._stream)
         encode_batch = self._framing.encode_batch
         if encode_batch is not None and isinstance(source, BatchedSource):
             batches = source.batches()
             if batches is not None:
-                self._pieces = _Pieces(batches, encode_batch)
-                return iter(self._pieces)
+                return _Pieces(batches, encode_batch, self._flush_bytes)
         return iter(source)
 
-    def _gather_items(self, iterator: Iterator[Any], frames: list[Frame], flush_bytes: int) -> bool:
+    def _gather_items(self, items: Iterator[Any], frames: list[Frame], flush_bytes: int) -> bool:
         """Append the frames of one chunk. True at the end of the items."""
         append, encode, clock, flush = frames.append, self._framing.encode, monotonic, FLUSH
         size = 0
         deadline, look_at = self._deadlines()
-        for item in iterator:
+        for item in items:
             if item is flush:
                 if size:
                     return False
@@ -157,14 +168,12 @@ class Batches(Chunks[Frame]):
                 look_at = self._pause(deadline)
         return True
 
-    def _gather_pieces(
-        self, pieces: _Pieces[Frame], iterator: Iterator[Any], frames: list[Frame], flush_bytes: int
-    ) -> bool:
+    def _gather_pieces(self, pieces: _Pieces[Frame], frames: list[Frame], flush_bytes: int) -> bool:
         """The same, a piece at a time."""
         size = 0
         deadline, look_at = self._deadlines()
-        for piece in iterator:
-            if piece is FLUSH:
+        for piece in pieces:
+            if isinstance(piece, Flush):
                 if size:
                     return False
                 continue
@@ -192,4 +201,6 @@ class Batches(Chunks[Frame]):
         """Close the producer, once. Raises what its `close` raises."""
         self.finished = True
         turns.leave(self)
+        if isinstance(self._items, _Pieces):
+            self._items.close()
         self._context.run(self._producer.close)

@@ -71,9 +71,10 @@ class CursorRows(BatchedSource):
     def __next__(self) -> Any:
         return next(self._iterator)
 
-    def batches(self) -> Iterator[Sequence[Any] | Flush]:
-        """The same rows, as they were fetched."""
-        return self._batches
+    def batches(self) -> Iterator[Sequence[Any] | Flush] | None:
+        """The same rows, as they were fetched. None where somebody has looked at one: part of a batch is gone then."""
+        untouched = inspect.getgeneratorstate(self._iterator) == inspect.GEN_CREATED
+        return self._batches if untouched else None
 
     def close(self) -> None:
         """Close the cursor; the connection stays open. The second call does nothing."""
@@ -145,7 +146,13 @@ class CursorRows(BatchedSource):
         rows = self._fetch(size) if self._first is None else self._first
         self._first = None
         while rows:
-            yield rows if isinstance(rows, list | tuple) else list(rows)
+            # A class of the driver's own may give other rows when it is iterated than when it is sliced.
+            batch = rows if type(rows) in (list, tuple) else list(rows)
+            if Flush in map(type, batch):  # of a cursor of somebody's own
+                for row in batch:
+                    yield row if isinstance(row, Flush) else [row]
+            else:
+                yield batch
             # A full batch: the next fetch may take long, so what is there goes first. A short one is most
             # likely the last, which the end of the stream sends anyhow.
             if len(rows) >= size:

@@ -41,7 +41,7 @@ class Framing(Protocol[Frame]):
     def encode_batch(self) -> Callable[[Sequence[object], list[Frame]], int] | None:
         """Encodes items that are there together, faster than one by one; None where a format has no way to.
 
-        It appends the frame of each to the list, as far as it gets, and returns how long they are, all in all.
+        It takes the first, and as many more as it likes; appends a frame for each; and returns how long they are.
         """
         ...
 

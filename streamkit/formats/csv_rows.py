@@ -29,8 +29,7 @@ anything else               `str()`
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
 from streamkit.formats.csv_columns import CellsOf, Columns, ColumnSelection, is_sequence
@@ -39,6 +38,8 @@ from streamkit.formats.formula_guard import guarded
 __all__ = ["CSVEncoder"]
 
 BYTES: Final = (bytes, bytearray, memoryview)
+LONG_LINE: Final = 1024
+"""Characters. A batch is left after a line of this length: sixty more like it would be no small piece."""
 
 BYTE_ORDER_MARK = "\ufeff"
 """What Excel needs to read a file as UTF-8. `csv.reader` takes it for a part of the first name."""
@@ -161,37 +162,49 @@ class CSVEncoder:
         return line
 
     def encode_batch(self, rows: Sequence[Any], lines: list[str]) -> int:
-        """As `encode`, for several rows: their lines are appended to `lines`. Returns the characters in them.
+        """As `encode`, for several rows: one or more of them, from the first on, by one call as far as they are alike.
 
-        Raises what `encode` raises; the lines of the rows before the one that is refused are there then.
+        Their lines are appended to `lines`, and the number of characters in them is returned. Raises what `encode`
+        raises for the first row; one that is refused later is the first of the next call.
         """
-        text = self._encode_alike(rows, lines)
-        if text is not None:
-            return len(text)
+        written = self._written
+        try:
+            self._write_rows(self._alike(rows))
+        except Exception:  # of a row that cannot be written; the next call says what is wrong with it
+            pass
+        text = "".join(written)
+        if _may_hold_bytes(text):
+            del written[_rows_without_bytes(rows, written) :]
+            text = "".join(written)
+        if not written:
+            return self._encode_one_by_one(rows, lines)
+        lines += written
+        self.rows += len(written)
+        written.clear()
+        return len(text)
+
+    def _alike(self, rows: Sequence[Any]) -> Iterator[Any]:
+        """Rows that are written as they are, up to one that is not, or is long: the next may be as long.
+
+        The interpreter can be handed to another thread between two of them, which `csv.writer` alone would not do.
+        """
+        kind, width, written = self._kind, self._width, self._written
+        for row in rows:
+            if type(row) is not kind or len(row) != width:  # type: ignore[arg-type]
+                return
+            yield row
+            if len(written[-1]) > LONG_LINE:
+                return
+
+    def _encode_one_by_one(self, rows: Sequence[object], lines: list[str]) -> int:
         size = 0
         for row in rows:
             line = self.encode(row)
             lines.append(line)
             size += len(line)
+            if self._kind is not None or len(line) > LONG_LINE:
+                break
         return size
-
-    def _encode_alike(self, rows: Sequence[Any], lines: list[str]) -> str | None:
-        """Rows of one kind that are written as they are, by one call; None, and nothing done, if one needs a look."""
-        if {*map(type, rows)} != {self._kind} or {*map(len, rows)} != {self._width}:
-            return None
-        written = self._written
-        try:
-            self._write_rows(rows)
-            text = "".join(written)
-            if _may_hold_bytes(text) and any(issubclass(kind, BYTES) for kind in {*map(type, chain(*rows))}):
-                return None
-            lines += written
-        except Exception:  # one of the rows cannot be written: one by one they tell which
-            return None
-        finally:
-            written.clear()
-        self.rows += len(rows)
-        return text
 
     def tail(self) -> str:
         """The end row where one was asked for. Only for a table that is complete."""
@@ -273,6 +286,14 @@ class CSVEncoder:
                     "text from os.fsdecode or a cut JSON escape has them: replace them before"
                 )
         raise AssertionError("every frame can be encoded, but not all of them together")
+
+
+def _rows_without_bytes(rows: Sequence[Any], lines: Sequence[str]) -> int:
+    """How many rows come before the first that has bytes in a cell."""
+    for place, (row, line) in enumerate(zip(rows, lines, strict=False)):
+        if _may_hold_bytes(line) and any(isinstance(cell, BYTES) for cell in row):
+            return place
+    return len(lines)
 
 
 def _may_hold_bytes(text: str) -> bool:

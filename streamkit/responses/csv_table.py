@@ -39,8 +39,8 @@ class CSVResponse(StreamedResponse):
     filename: makes it a download under this name (RFC 6266, any Unicode). None shows it in place.
     dialect: of the `csv` module. bom: a UTF-8 byte order mark, which Excel wants. guard_formulas: see CSVEncoder.
     end_row: a last row, or a function from the number of rows to one, as evidence that the table is complete.
-    flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s, looked at whenever a row
-        arrives).
+    flush_bytes, flush_seconds: a chunk goes out at about this size (64 KiB) or age (0.5 s, looked at whenever
+        rows arrive).
     options: see StreamOptions.
     """
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streamkit.flow.cursor_rows import BATCH_ROWS, cursor_rows
+from streamkit.flow.cursor_rows import BATCH_ROWS, CursorRows, cursor_rows
 from streamkit.flow.flush import FLUSH, Flush
 
 COUNT = """
@@ -31,7 +31,7 @@ class Driver:
     """A cursor that shows how it was used. `late`: the columns are known after the first fetch only."""
 
     def __init__(self, rows: int, *, late: bool = False, short: int | None = None) -> None:
-        self._rows = [(number,) for number in range(rows)]
+        self._rows: list[Any] = [(number,) for number in range(rows)]
         self._late = late
         self._short = short
         self.description: Any = None if late else [("n", None)]
@@ -90,6 +90,7 @@ def test_the_first_row_goes_out_alone_and_a_flush_stands_between_batches() -> No
 
 def test_the_batches_are_the_rows_as_they_were_fetched() -> None:
     batches = cursor_rows(Driver(8), batch=4).batches()
+    assert batches is not None
     assert list(batches) == [[(0,)], FLUSH, [(1,), (2,), (3,), (4,)], FLUSH, [(5,), (6,), (7,)]]
 
 
@@ -104,9 +105,41 @@ def test_batches_of_any_kind_can_be_sliced() -> None:
 
     for driver in (OfDeques(5), OfTuples(5)):
         source = cursor_rows(driver, batch=4)
-        batches = [batch for batch in source.batches() if not isinstance(batch, Flush)]
-        assert [row for batch in batches for row in batch[:]] == [(n,) for n in range(5)]
+        assert sliced(source) == [(n,) for n in range(5)]
         source.close()
+
+
+def sliced(source: CursorRows) -> list[Any]:
+    batches = source.batches()
+    assert batches is not None
+    return [row for batch in batches if not isinstance(batch, Flush) for row in batch[:]]
+
+
+def test_a_batch_that_iterates_in_its_own_way() -> None:
+    class Negative(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            return ((-row[0],) for row in super().__iter__())
+
+    class Own(Driver):
+        def fetchmany(self, size: int, /) -> Any:
+            return Negative(super().fetchmany(size))
+
+    assert sliced(cursor_rows(Own(3))) == [(0,), (-1,), (-2,)]
+
+
+def test_no_batches_where_a_row_was_taken_before() -> None:
+    source = cursor_rows(Driver(9))
+    assert next(source) == (0,)
+    assert source.batches() is None
+    assert [row for row in source if row is not FLUSH] == [(n,) for n in range(1, 9)]
+
+
+def test_a_flush_among_the_rows_stands_between_batches() -> None:
+    driver = Driver(0)
+    driver._rows = [(0,), (1,), FLUSH, (2,)]
+    batches = cursor_rows(driver).batches()
+    assert batches is not None
+    assert list(batches) == [[(0,)], FLUSH, [(1,)], FLUSH, [(2,)]]
 
 
 def test_a_batch_is_not_fetched_before_it_is_wanted() -> None:

@@ -6,10 +6,13 @@ import csv
 import gc
 import hashlib
 import io
+import itertools
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -191,6 +194,69 @@ def test_a_chunk_of_wide_rows_is_about_as_long_as_was_asked_for(connection: sqli
     assert max(map(len, answer.chunks)) < 20_000 + 2 * 8 * 1024
     assert response.record.events == 2000
     assert answer.body.count(b"\r\n") == 2001
+
+
+def test_small_chunks_of_a_cursor(connection: sqlite3.Connection) -> None:
+    answer = Answer(CSVResponse(connection.execute(SELECT.format(100)), flush_bytes=1))
+    assert [chunk.count(b"\r\n") for chunk in answer.chunks] == [2, *[1] * 99]
+
+
+def test_rows_of_a_cursor_that_are_suddenly_long(connection: sqlite3.Connection) -> None:
+    cursor = connection.execute(
+        f"select id, printf('%.*c', id / 300 * 10000, 'x') as x from ({SELECT.format(450)})"
+    )
+    answer = Answer(CSVResponse(cursor))
+    assert max(map(len, answer.chunks)) < 64 * 1024 + 3 * 10_100
+    assert answer.body.count(b"\r\n") == 451
+
+
+class SlowText:
+    def __str__(self) -> str:
+        time.sleep(0.01)
+        return "slow"
+
+
+class Listed:
+    """A cursor of rows that no database has."""
+
+    description = (("id",), ("cell",))
+
+    def __init__(self, rows: Iterable[Any]) -> None:
+        self._rows = iter(rows)
+
+    def fetchmany(self, size: int, /) -> list[Any]:
+        return list(itertools.islice(self._rows, size))
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_age_of_a_chunk_is_looked_at_between_slow_rows_of_a_batch() -> None:
+    answer = Answer(CSVResponse(Listed((n, SlowText()) for n in range(60)), flush_seconds=0.1))
+    assert max(chunk.count(b"\r\n") for chunk in answer.chunks) <= 15
+
+
+class WeakRow(list[Any]):
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_a_stream_that_breaks_off_keeps_no_batch(broken: bool) -> None:
+    rows = [WeakRow([n, n]) for n in range(401)]
+    alive = [weakref.ref(row) for row in rows]
+    if broken:
+        rows[-1].append(1)
+    response = CSVResponse(Listed(rows), max_bytes=None if broken else 100)
+    del rows
+    error = Answer(response).error
+    assert error is not None
+    assert sum(reference() is not None for reference in alive) < 101  # a piece, in the traceback
+
+
+def test_a_lone_surrogate_in_the_first_row_is_an_error_before_the_first_byte() -> None:
+    response = CSVResponse([("\ud800",)])
+    with pytest.raises(ValueError, match="row 1 holds a lone surrogate"):
+        response({"REQUEST_METHOD": "GET"}, pytest.fail)
 
 
 def test_rows_of_a_cursor_that_become_longer(connection: sqlite3.Connection) -> None:
