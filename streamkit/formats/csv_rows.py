@@ -165,23 +165,26 @@ class CSVEncoder:
         """As `encode`, for several rows: one or more of them, from the first on, by one call as far as they are alike.
 
         Their lines are appended to `lines`, and the number of characters in them is returned. Raises what `encode`
-        raises for the first row; one that is refused later is the first of the next call.
+        raises; the lines of the rows before are there then.
         """
         written = self._written
+        refused: Exception | None = None
         try:
             self._write_rows(self._alike(rows))
-        except Exception:  # of a row that cannot be written; the next call says what is wrong with it
-            pass
+        except Exception as error:
+            refused = error
         text = "".join(written)
         if _may_hold_bytes(text):
-            del written[_rows_without_bytes(rows, written) :]
-            text = "".join(written)
-        if not written:
-            return self._encode_one_by_one(rows, lines)
+            good = _rows_without_bytes(rows, written)
+            if good < len(written):  # the next call begins with a row that has bytes, and refuses it
+                del written[good:]
+                text, refused = "".join(written), None
         lines += written
         self.rows += len(written)
         written.clear()
-        return len(text)
+        if refused is not None:
+            raise self._refusal(f"row {self.rows + 1}", refused) from refused
+        return len(text) or self._encode_one_by_one(rows, lines)
 
     def _alike(self, rows: Sequence[Any]) -> Iterator[Any]:
         """Rows that are written as they are, up to one that is not, or is long: the next may be as long.
