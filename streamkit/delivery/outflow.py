@@ -56,6 +56,7 @@ class Outflow:
         "_booked",
         "_expires_at",
         "_heartbeat",
+        "_held",
         "_limits",
         "_not_before",
         "_rest",
@@ -90,6 +91,7 @@ class Outflow:
         even = limits.allowance.even_bytes if limits.allowance is not None else None
         self.piece_bytes = min(PIECE_BYTES, even or PIECE_BYTES)
         self._limits = limits
+        self._held: Piece = b""  # what makes the promised length full, until the producer has ended well
         self._booked = False  # the next piece of the rest has been asked for
         self._rest: memoryview | FileSpan = memoryview(b"")  # of a chunk that is longer than a piece
         beats = limits.heartbeat is not None and framing.heartbeat is not None
@@ -206,7 +208,7 @@ class Outflow:
 
     def _checked(self, chunk: Piece) -> Piece | None:
         stream, max_bytes = self.stream, self._limits.max_bytes
-        total = stream.bytes + len(chunk)
+        total = stream.bytes + len(self._held) + len(chunk)
         if max_bytes is not None and total > max_bytes:
             stream.end("expired")
             return self._end_early(
@@ -214,6 +216,18 @@ class Outflow:
             )
         if self.content_length is not None and total > self.content_length:
             return self._fail(self._wrong_length(total))
+        if total == self.content_length and not (self.chunks.finished and self.chunks.error is None):
+            # Once it is sent the client has a whole answer, whatever the producer does after it.
+            self._held = chunk
+            try:
+                chunk = self.chunks.take(0.0)
+            except BaseException as error:
+                return self._fail(error)
+            return self.accept(chunk)
+        return self._send_out(chunk)
+
+    def _send_out(self, chunk: Piece) -> Piece | None:
+        stream = self.stream
         self._rest = chunk if isinstance(chunk, FileSpan) else memoryview(chunk)
         self._special = True
         try:
@@ -244,9 +258,12 @@ class Outflow:
 
     # -- ends ---------------------------------------------------------------------------------------------------
 
-    def _finish(self, error: BaseException | None) -> bytes | None:
+    def _finish(self, error: BaseException | None) -> Piece | None:
         if self.stream.outcome is not None:  # who is told to stop may end like one that is complete
             return self._end_early()
+        if error is None and self._held:
+            held, self._held = self._held, b""
+            return self._send_out(held)
         words = b""
         if error is None:
             try:

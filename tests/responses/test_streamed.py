@@ -621,6 +621,21 @@ def test_a_body_of_another_length_than_promised_is_no_whole_answer(length: int) 
     assert len(answer.body) <= length
 
 
+@pytest.mark.parametrize("end", ["longer", "failed"])
+@pytest.mark.parametrize("delivery", ["auto", "threaded"])
+def test_the_last_promised_byte_waits_for_the_end(end: str, delivery: Any) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"12345"
+        yield b"67890"
+        if end == "failed":
+            raise OSError("late")
+        yield b"x"
+
+    answer = Answer(StreamingResponse(chunks, headers={"Content-Length": "10"}, delivery=delivery))
+    assert isinstance(answer.error, OSError if end == "failed" else ValueError)
+    assert len(answer.body) < 10
+
+
 def test_a_response_is_sent_once() -> None:
     response = StreamingResponse([b"x"])
     assert Answer(response).body == b"x"
