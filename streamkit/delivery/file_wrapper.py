@@ -59,6 +59,8 @@ class SentFile:
         self._release = release
         self._stream = stream
         self._connection = connection
+        self._lent = False  # a server asked for the descriptor, to send from it
+        self._failure: OSError | None = None
         self._began = monotonic()
         self._dropped = False  # nobody called `close`: the connection may be at another request by now
         self._reached = self._file.seek(start)
@@ -66,7 +68,6 @@ class SentFile:
         self._lock = (
             threading.Lock()
         )  # held while `_closed` is set, or the connection is shut down before that
-        self.fileno = self._file.fileno
         self.tell = self._file.tell
         connection.limit_file()
         itself = weakref.ref(self)  # the stream, which lives in the registry, must not keep what was dropped
@@ -76,6 +77,11 @@ class SentFile:
         """What a WSGI application returns to have it sent."""
         return wrapper(self, BLOCK_BYTES)
 
+    def fileno(self) -> int:
+        """The descriptor, from whose position a server sends."""
+        self._lent = True
+        return self._file.fileno()
+
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes of the range. Raises OSError when the file has become shorter than that."""
         position = self._file.tell()
@@ -83,7 +89,11 @@ class SentFile:
         wanted = left if size < 0 else min(size, left)
         if wanted <= 0:
             return b""
-        data = self._file.read(wanted) or b""
+        try:
+            data = self._file.read(wanted) or b""
+        except OSError as error:
+            self._failure = error
+            raise
         if not data:
             raise truncated(position, self._stop)
         self._reached = max(self._reached, position + len(data))
@@ -91,6 +101,8 @@ class SentFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move. `socket.sendfile` ends by moving to where it got; gunicorn moves the descriptor back after that."""
+        if whence == os.SEEK_END:  # waitress asks how much there is, and would promise its client that
+            return self._file.seek(self._stop + offset)
         position = self._file.seek(offset, whence)
         if whence == os.SEEK_SET:
             self._reached = max(self._reached, position)
@@ -130,9 +142,16 @@ class SentFile:
             waited = monotonic() - self._began >= WRITE_SECONDS - 1 and not self._dropped
             # The server gave up, and does not say why: a client that is still there has not read. What the kernel holds
             # for it goes, and the server does not linger (gunicorn's own thread would, for two seconds).
-            if waited and not self._connection.is_gone():
+            gone = self._dropped or self._connection.is_gone()
+            if waited and not gone:
                 self._stream.end("too_slow")
                 self._connection.reset()
+            elif self._failure is not None or (self._lent and not gone and self._stream.outcome is None):
+                # It could not be read, or was shorter for a moment, which no server notices.
+                error = self._failure or truncated(reached, self._stop)
+                self._stream.end("failed", error)
+                if not self._dropped:
+                    self._connection.reset()
             else:
                 self._stream.end("client_gone")
         self._connection.release()

@@ -72,6 +72,11 @@ class FileChunks(Chunks[bytes]):
         assert descriptor is not None, "only files with a descriptor are sent like this"
         self._descriptor = descriptor
         self._pieces = deque(self._parts.pieces)
+        span = next((piece for piece in self._pieces if not isinstance(piece, bytes)), (0, 0))
+        if span[0] < span[1] and not os.pread(
+            descriptor, 1, span[0]
+        ):  # raises OSError where it cannot be read
+            raise truncated(*span)
 
     def ready(self, until: float, *, opened_only: bool = False) -> bool:
         return True

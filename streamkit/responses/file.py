@@ -368,6 +368,7 @@ class FileResponse(StreamedResponse):
             or self.status_code not in (200, 206)
             or self.response is not self._body
             or (descriptor := source.descriptor()) is None
+            or not _is_readable(descriptor, *piece)  # read in blocks it fails before the head is sent
         ):
             return super()._answer(environ)
         self._admit(environ)
@@ -385,6 +386,14 @@ class _RequestFields:
     def get(self, name: str, /) -> str | None:
         value: str | None = self._environ.get("HTTP_" + name.upper().replace("-", "_"))
         return value
+
+
+def _is_readable(descriptor: int, start: int, stop: int) -> bool:
+    """Whether the first byte can be read, or none is asked for."""
+    try:
+        return start == stop or bool(os.pread(descriptor, 1, start))
+    except OSError:
+        return False
 
 
 def _with_coding(etag: str, coding: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -77,3 +78,73 @@ def test_a_file_whose_descriptor_something_has_closed_ends_its_stream(
             patch.setattr("streamkit.delivery.file_wrapper.os.fstat", closed)
             answer.close()
     assert len(limiter) == len(streams) == 0
+
+
+def test_a_file_that_was_shorter_for_a_moment_ends_the_connection(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"x" * 1000)
+    server, client = socket.socketpair()
+    outcomes: list[str | None] = []
+    with server, client:
+        response = FileResponse(path, on_close=lambda stream: outcomes.append(stream.outcome))
+        answer: Any = response(request_on(server), lambda *_: None)
+        os.truncate(path, 0)  # somebody rewrites it in place
+        assert server.sendfile(answer.file, 0, 1000) == 0  # where gunicorn sees nothing wrong
+        path.write_bytes(b"y" * 1000)
+        with pytest.raises(OSError, match="truncated"):
+            answer.close()
+        assert outcomes == ["failed"]
+        assert server.fileno() < 0  # the next answer would be read as the missing bytes
+
+
+def test_a_file_that_nobody_asked_for_leaves_the_connection_alone(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"x" * 1000)
+    server, client = socket.socketpair()
+    with server, client:
+        answer: Any = FileResponse(path)(request_on(server), lambda *_: None)
+        answer.close()  # by a middleware that answers something else
+        server.sendall(b"another answer")
+        assert client.recv(100) == b"another answer"
+
+
+def test_the_end_of_a_file_is_the_promised_one(tmp_path: Path) -> None:
+    """waitress promises its client what it finds by moving to the end."""
+    buffers = pytest.importorskip("waitress.buffers")
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"x" * 1000)
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "SERVER_SOFTWARE": "waitress",
+        "wsgi.file_wrapper": buffers.ReadOnlyFileBasedBuffer,
+        "HTTP_RANGE": "bytes=500-899",
+    }
+    answer: Any = FileResponse(path)(environ, lambda *_: None)
+    os.truncate(path, 600)
+    assert answer.prepare(400) == 400
+    with pytest.raises(OSError, match="truncated"):
+        answer.close()
+
+
+@pytest.mark.parametrize("delivery", ["auto", "detached", "threaded"])
+def test_a_file_that_cannot_be_read_fails_before_the_head(
+    tmp_path: Path, delivery: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"x" * 1000)
+    outcomes: list[str | None] = []
+    statuses: list[str] = []
+    server, client = socket.socketpair()
+
+    def broken(*_: object) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with server, client:
+        response = FileResponse(
+            path, delivery=delivery, on_close=lambda stream: outcomes.append(stream.outcome)
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr("os.pread", broken)
+            b"".join(response(request_on(server), lambda status, *_: statuses.append(status)))
+    assert [status[:3] for status in statuses] == ["500"]
+    assert outcomes == ["failed"]
