@@ -21,7 +21,7 @@ MAX_REMEMBERED: Final = 1024
 
 _HASHES: Final = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 
-_Key = tuple[str, int, int, int, int, int]
+_Key = tuple[str, int, int, int, int, int, int]
 
 
 class FileDigests:
@@ -85,6 +85,7 @@ def _key(source: ByteSource, algorithm: str) -> _Key | None:
         facts.st_size,
         facts.st_mtime_ns,
         facts.st_ctime_ns,
+        source.size,  # which may be less, of a file that has grown since it was opened
     )
 
 

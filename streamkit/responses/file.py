@@ -36,6 +36,7 @@ from streamkit.formats.conditional import (
     parse_etag,
     parse_etags,
     strong_match,
+    weak_match,
 )
 from streamkit.formats.digest_fields import ALGORITHMS, repr_digest, wanted_digest
 from streamkit.formats.file_answer import Representation, file_answer
@@ -291,6 +292,9 @@ class FileResponse(StreamedResponse):
         etag, condition, wanted = self._etag, request.get("If-Range"), request.get("If-Match")
         if etag is None:
             return False
+        known = request.get("If-None-Match")
+        if known is not None and any(weak_match(tag, etag) for tag in parse_etags(known)):
+            return True  # 13.2.2: the client has it, and that is decided before the range
         if condition is not None and if_range_matches(condition, etag, None):
             return True
         return wanted is not None and any(strong_match(tag, etag) for tag in parse_etags(wanted))

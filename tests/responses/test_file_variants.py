@@ -127,6 +127,16 @@ def test_a_range_of_a_variant_that_if_match_names(page: Path) -> None:
     assert get(page, "gzip", range="bytes=10-", if_match='"other"').status[:3] == "412"
 
 
+def test_a_variant_that_the_client_has_is_not_sent_again_for_a_range(page: Path) -> None:
+    """RFC 9110 section 13.2.2: If-None-Match is looked at before Range."""
+    tag = get(page, "gzip").headers["ETag"]
+    for wanted in ("bytes=0-9", "items=0-9", "bytes=9-0"):
+        for known in (tag, f'"other", W/{tag}', "*"):
+            assert get(page, "gzip", range=wanted, if_none_match=known).status[:3] == "304"
+    answer = get(page, "gzip", range="bytes=0-9", if_none_match='"other"')
+    assert (answer.status[:3], answer.body) == ("206", PAGE[:10])
+
+
 def test_vary_keeps_what_it_had(page: Path) -> None:
     response = FileResponse(page, precompressed=True, headers=[("Vary", "Origin"), ("Vary", "Cookie")])
     assert Answer(response).headers["Vary"] == "Origin, Cookie, Accept-Encoding"
@@ -240,6 +250,21 @@ def test_the_digest_of_a_young_file_is_not_remembered(tmp_path: Path) -> None:
         assert len(digests) == 0
     finally:
         source.close()
+
+
+def test_the_digest_of_what_a_file_had_is_not_remembered_for_what_it_has_now(page: Path) -> None:
+    digests = FileDigests()
+    before = open_path(str(page))
+    with page.open("ab") as file:
+        file.write(b"more")
+    os.utime(page, (OLD, OLD))  # it lies still: digests are remembered
+    after = open_path(str(page))
+    try:
+        assert digests.digest(before, "sha-256") == hashlib.sha256(PAGE).digest()
+        assert digests.digest(after, "sha-256") == hashlib.sha256(PAGE + b"more").digest()
+    finally:
+        before.close()
+        after.close()
 
 
 def test_a_file_that_cannot_be_read_for_its_digest_is_an_early_failure(page: Path) -> None:
