@@ -82,7 +82,10 @@ class FileObject:
 
     def __init__(self, file: Any, size: int | None) -> None:
         self._file = file
-        self.size: int = file.seek(0, os.SEEK_END) if size is None else size
+        if size is None:
+            file.seek(0, os.SEEK_END)  # of some (mmap before Python 3.13) it returns None
+            size = file.tell()
+        self.size: int = size
 
     def blocks(self, start: int, stop: int) -> Iterator[bytes]:
         self._file.seek(start)

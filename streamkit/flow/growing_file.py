@@ -68,11 +68,11 @@ class GrowingFile:
                 position += len(block)
                 yield block
                 continue
-            if done:
-                return
             facts = os.fstat(descriptor)
             if facts.st_size < position:
                 raise truncated(facts.st_size, position)
+            if done:
+                return
             if self._growing is not None and not self._growing():
                 done = True  # what was written before it said so is still to be read
                 continue

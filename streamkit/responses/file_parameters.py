@@ -80,7 +80,7 @@ def disposition_of(filename: str | None, name: str | None, as_attachment: bool) 
 def content_type_of(name: str | None, mimetype: str | None) -> str:
     """The Content-Type of `mimetype`; None guesses it from `name`. Raises as `content_type` does."""
     if mimetype is None:
-        mimetype, coding = mimetypes.guess_type(name or "")
+        mimetype, coding = mimetypes.guess_type(f"./{name or ''}")  # else "a:b.html?.jpg" is read as a URL
         if mimetype is None or coding is not None:  # a .tar.gz is not a tar file to the one who gets it
             mimetype = "application/octet-stream"
     return content_type(mimetype)

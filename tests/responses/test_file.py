@@ -212,6 +212,9 @@ def test_types(tmp_path: Path) -> None:
         "a.png": "image/png",
         "a.tar.gz": "application/octet-stream",
         "a": "application/octet-stream",
+        "data:,a.jpg": "image/jpeg",  # a name is no URL
+        "ab:evil.html?.jpg": "image/jpeg",
+        "ab:evil.html#.jpg": "image/jpeg",
     }.items():
         (tmp_path / name).touch()
         response = FileResponse(tmp_path / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import mmap
 import os
 import zipfile
 from collections.abc import Iterator
@@ -31,6 +32,22 @@ def test_the_bytes_of_a_gzip_file_are_those_that_it_gives(tmp_path: Path) -> Non
     assert file.closed
     assert answer.headers["Content-Range"] == "bytes 10-19/1024"
     assert answer.body == DATA[10:20]
+
+
+class Quiet(io.BytesIO):
+    """As mmap before Python 3.13."""
+
+    def seek(self, *args: Any) -> None:  # type: ignore[override]
+        super().seek(*args)
+
+
+def test_a_file_object_whose_seek_says_nothing() -> None:
+    assert Answer(FileResponse(Quiet(DATA), filename="x.bin")).headers["Content-Length"] == str(len(DATA))
+    memory = mmap.mmap(-1, len(DATA))
+    memory[:] = DATA
+    answer = Answer(FileResponse(memory, filename="x.bin"), HTTP_RANGE="bytes=-4")
+    assert answer.body == DATA[-4:]
+    assert memory.closed
 
 
 def test_a_member_of_a_zip(tmp_path: Path) -> None:
@@ -267,6 +284,23 @@ def test_a_growing_file_that_goes_wrong_is_not_complete(tmp_path: Path, fault: s
     with pytest.raises(OSError, match=fault):
         next(body)
     eventually(lambda: outcomes == ["failed"])
+
+
+def test_a_growing_file_that_is_cut_when_its_writer_was_done_is_not_complete(tmp_path: Path) -> None:
+    path = tmp_path / "log.txt"
+    path.write_bytes(b"one,")
+
+    def growing() -> bool:
+        with path.open("ab") as log:
+            log.write(b"x" * 1_000_000)
+        return False
+
+    body, _ = opened(FileResponse(path, follow=growing, delivery="threaded"))
+    assert take(body, 4) == b"one,"
+    assert set(next(body)) == {ord("x")}
+    os.truncate(path, 2)
+    with pytest.raises(OSError, match="truncated"):
+        list(body)
 
 
 def test_what_cannot_be_followed() -> None:
