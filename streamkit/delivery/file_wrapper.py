@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
@@ -59,7 +60,7 @@ class SentFile:
         self._release = release
         self._stream = stream
         self._connection = connection
-        self._lent = False  # a server asked for the descriptor, to send from it
+        self._copying = False  # `socket.sendfile` is at work, or was
         self._failure: OSError | None = None
         self._began = monotonic()
         self._dropped = False  # nobody called `close`: the connection may be at another request by now
@@ -68,6 +69,7 @@ class SentFile:
         self._lock = (
             threading.Lock()
         )  # held while `_closed` is set, or the connection is shut down before that
+        self.fileno = self._file.fileno
         self.tell = self._file.tell
         connection.limit_file()
         itself = weakref.ref(self)  # the stream, which lives in the registry, must not keep what was dropped
@@ -77,10 +79,11 @@ class SentFile:
         """What a WSGI application returns to have it sent."""
         return wrapper(self, BLOCK_BYTES)
 
-    def fileno(self) -> int:
-        """The descriptor, from whose position a server sends."""
-        self._lent = True
-        return self._file.fileno()
+    @property
+    def mode(self) -> str:
+        """As of any binary file. `socket.sendfile` asks for it before it sends, and servers that do not send never."""
+        self._copying = True
+        return "rb"
 
     def read(self, size: int = -1) -> bytes:
         """Up to `size` bytes of the range. Raises OSError when the file has become shorter than that."""
@@ -146,8 +149,7 @@ class SentFile:
             if waited and not gone:
                 self._stream.end("too_slow")
                 self._connection.reset()
-            elif self._failure is not None or (self._lent and not gone and self._stream.outcome is None):
-                # It could not be read, or was shorter for a moment, which no server notices.
+            elif self._failure is not None or (self._copying and not gone and self._ended_unseen()):
                 error = self._failure or truncated(reached, self._stop)
                 self._stream.end("failed", error)
                 if not self._dropped:
@@ -159,6 +161,12 @@ class SentFile:
             self._release()
         finally:
             self._stream.leave(error)
+
+    def _ended_unseen(self) -> bool:
+        """Whether `sendfile` has met the end before it was there, and nobody knows: the file was shorter for a moment.
+        A server that was told to stop, or has an exception of its own in flight, knows why it sends no more.
+        """
+        return self._stream.outcome is None and sys.exc_info()[1] is None
 
     def __del__(self) -> None:
         # A middleware that reads the file and drops it must not keep its descriptor and its place; as in `Body`.

@@ -22,6 +22,8 @@ from streamkit.flow.pushed_chunks import PushedChunks
 from streamkit.flow.rate import Allowance
 from streamkit.flow.stream import Stream
 
+HOLD_SECONDS: Final = 0.05
+"""Most producers return right behind their last chunk; for one that does not, only the last promised byte waits on."""
 PIECE_BYTES: Final = 256 * 1024  # larger chunks go out in pieces: a write deadline holds for one piece
 FOREVER: Final = float("inf")
 Piece = bytes | FileSpan
@@ -59,6 +61,7 @@ class Outflow:
         "_held",
         "_limits",
         "_not_before",
+        "_release_at",
         "_rest",
         "_special",
         "chunks",
@@ -92,6 +95,7 @@ class Outflow:
         self.piece_bytes = min(PIECE_BYTES, even or PIECE_BYTES)
         self._limits = limits
         self._held: Piece = b""  # what makes the promised length full, until the producer has ended well
+        self._release_at = FOREVER  # when all but its last byte goes out
         self._booked = False  # the next piece of the rest has been asked for
         self._rest: memoryview | FileSpan = memoryview(b"")  # of a chunk that is longer than a piece
         beats = limits.heartbeat is not None and framing.heartbeat is not None
@@ -109,7 +113,7 @@ class Outflow:
     def wake_at(self) -> float:
         if self._not_before:
             return min(self._not_before, self._expires_at)
-        return min(self._beat_at, self._expires_at, self.chunks.due_at)
+        return min(self._beat_at, self._expires_at, self._release_at, self.chunks.due_at)
 
     @property
     def holds_back(self) -> bool:
@@ -132,7 +136,7 @@ class Outflow:
 
         Whoever sends a piece calls `sent` with its length.
         """
-        if self._expires_at < FOREVER and monotonic() >= self._expires_at:
+        if self._expires_at < FOREVER and monotonic() >= self._expires_at and not self._is_whole:
             self.stream.end("expired")
         if self._special or self.stream.outcome is not None:
             if self.over:
@@ -152,9 +156,18 @@ class Outflow:
             return chunk if self.plain and len(chunk) <= self.piece_bytes else self._checked(chunk)
         if self.chunks.finished:
             return self._finish(self.chunks.error)
+        if self._release_at < FOREVER and monotonic() >= self._release_at and len(self._held) > 1:
+            held, self._held, self._release_at = self._held[:-1], self._held[-1:], FOREVER
+            return self._send_out(held)
         if monotonic() >= self._beat_at and self.stream.outcome is None:
             return self.framing.heartbeat
         return b""
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all that was promised is sent, and was all there is."""
+        chunks = self.chunks
+        return chunks.finished and chunks.error is None and self.stream.bytes == self.content_length
 
     def _step_specially(self) -> Piece | None:
         """What comes before the next chunk: an end, a wait, the rest of the last one. None if nothing does."""
@@ -218,7 +231,7 @@ class Outflow:
             return self._fail(self._wrong_length(total))
         if total == self.content_length and not (self.chunks.finished and self.chunks.error is None):
             # Once it is sent the client has a whole answer, whatever the producer does after it.
-            self._held = chunk
+            self._held, self._release_at = chunk, monotonic() + HOLD_SECONDS
             try:
                 chunk = self.chunks.take(0.0)
             except BaseException as error:
@@ -262,7 +275,7 @@ class Outflow:
         if self.stream.outcome is not None:  # who is told to stop may end like one that is complete
             return self._end_early()
         if error is None and self._held:
-            held, self._held = self._held, b""
+            held, self._held, self._release_at = self._held, b"", FOREVER
             return self._send_out(held)
         words = b""
         if error is None:

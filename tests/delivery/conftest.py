@@ -28,6 +28,12 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[ByHandLoop]:
 
 
 @pytest.fixture
+def running_loop() -> None:
+    """The process' own: its descriptors stay, and are none that a test has left open."""
+    event_loop.start()
+
+
+@pytest.fixture
 def all_ended() -> Iterator[None]:
     yield
     clients = loop_by_hand.opened[:]

@@ -16,21 +16,14 @@ import pytest
 
 from streamkit import CSVResponse, EventSourceResponse, Limiter, NDJSONResponse, StreamingResponse, streams
 from streamkit.delivery.connection import WRITE_SECONDS, SocketConnection, reset_connection
-from streamkit.delivery.event_loop import event_loop
 from streamkit.flow.turns import turns
 from tests.conftest import eventually
 from tests.interrupts import Interrupted
 
-pytestmark = pytest.mark.usefixtures("loop", "nothing_left")
+pytestmark = pytest.mark.usefixtures("running_loop", "nothing_left")
 
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def loop() -> None:
-    """Its descriptors are the process'."""
-    event_loop.start()
 
 
 def connect() -> Pair:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -15,7 +16,7 @@ from streamkit import FileResponse, Limiter, streams
 from streamkit.servers.wsgi_environ import FileWrapper
 from tests.conftest import eventually
 
-pytestmark = pytest.mark.usefixtures("nothing_left")
+pytestmark = pytest.mark.usefixtures("running_loop", "nothing_left")
 
 
 def request_on(server: socket.socket) -> dict[str, Any]:
@@ -97,15 +98,32 @@ def test_a_file_that_was_shorter_for_a_moment_ends_the_connection(tmp_path: Path
         assert server.fileno() < 0  # the next answer would be read as the missing bytes
 
 
-def test_a_file_that_nobody_asked_for_leaves_the_connection_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_sent_leaves_the_connection_alone(tmp_path: Path) -> None:
+    """A middleware may answer something else; gunicorn asks for the descriptor also where it omits a body (HEAD)."""
     path = tmp_path / "file.txt"
     path.write_bytes(b"x" * 1000)
     server, client = socket.socketpair()
     with server, client:
         answer: Any = FileResponse(path)(request_on(server), lambda *_: None)
-        answer.close()  # by a middleware that answers something else
+        assert os.fstat(answer.file.fileno()).st_size == 1000
+        answer.close()
         server.sendall(b"another answer")
         assert client.recv(100) == b"another answer"
+
+
+def test_what_a_server_raises_itself_stays_what_it_is(tmp_path: Path) -> None:
+    """gunicorn's worker that is aborted while it sends leaves by SystemExit."""
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"x" * 1000)
+    server, client = socket.socketpair()
+    outcomes: list[str | None] = []
+    with server, client:
+        response = FileResponse(path, on_close=lambda stream: outcomes.append(stream.outcome))
+        answer: Any = response(request_on(server), lambda *_: None)
+        assert answer.file.mode == "rb"
+        with pytest.raises(SystemExit), contextlib.closing(answer):
+            raise SystemExit(1)
+    assert outcomes == ["client_gone"]
 
 
 def test_the_end_of_a_file_is_the_promised_one(tmp_path: Path) -> None:

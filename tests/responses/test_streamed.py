@@ -8,6 +8,7 @@ import io
 import logging
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -634,6 +635,35 @@ def test_the_last_promised_byte_waits_for_the_end(end: str, delivery: Any) -> No
     answer = Answer(StreamingResponse(chunks, headers={"Content-Length": "10"}, delivery=delivery))
     assert isinstance(answer.error, OSError if end == "failed" else ValueError)
     assert len(answer.body) < 10
+
+
+def test_all_but_the_last_promised_byte_goes_out_before_the_end() -> None:
+    go_on = threading.Event()
+
+    def chunks() -> Iterator[bytes]:
+        yield b"1234567890"
+        go_on.wait(30)
+
+    body = body_of(StreamingResponse(chunks(), headers={"Content-Length": "10"}))
+    assert next(body) == b"123456789"
+    go_on.set()
+    assert list(body) == [b"0"]
+    body.close()
+
+
+def test_a_whole_answer_whose_producer_ends_late_has_not_expired() -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"12345"
+        yield b"67890"
+        response._body._outflow._expires_at = time.monotonic()  # type: ignore[union-attr]
+
+    response = StreamingResponse(
+        chunks(), headers={"Content-Length": "10"}, delivery="threaded", max_duration=60
+    )
+    answer = Answer(response)
+    assert (answer.body, answer.error) == (b"1234567890", None)
+    assert response.record is not None
+    assert response.record.outcome == "completed"
 
 
 def test_a_response_is_sent_once() -> None:
