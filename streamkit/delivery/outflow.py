@@ -156,7 +156,7 @@ class Outflow:
             return chunk if self.plain and len(chunk) <= self.piece_bytes else self._checked(chunk)
         if self.chunks.finished:
             return self._finish(self.chunks.error)
-        if self._release_at < FOREVER and monotonic() >= self._release_at and len(self._held) > 1:
+        if self._release_at < FOREVER and monotonic() >= self._release_at:
             held, self._held, self._release_at = self._held[:-1], self._held[-1:], FOREVER
             return self._send_out(held)
         if monotonic() >= self._beat_at and self.stream.outcome is None:
@@ -231,7 +231,8 @@ class Outflow:
             return self._fail(self._wrong_length(total))
         if total == self.content_length and not (self.chunks.finished and self.chunks.error is None):
             # Once it is sent the client has a whole answer, whatever the producer does after it.
-            self._held, self._release_at = chunk, monotonic() + HOLD_SECONDS
+            self._held = chunk
+            self._release_at = monotonic() + HOLD_SECONDS if len(chunk) > 1 else FOREVER
             try:
                 chunk = self.chunks.take(0.0)
             except BaseException as error:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from streamkit.delivery import outflow as outflow_module
-from streamkit.delivery.outflow import PIECE_BYTES, Limits, Outflow
+from streamkit.delivery.outflow import FOREVER, HOLD_SECONDS, PIECE_BYTES, Limits, Outflow
 from streamkit.errors import QuotaExceeded, StreamExpired, SubscriberTooSlow
 from streamkit.flow.compressed import CompressedFraming
 from streamkit.flow.pushed_chunks import PushedChunks
@@ -399,3 +399,39 @@ def test_what_a_compressor_keeps_for_the_end_comes_before_the_end() -> None:
     outflow = outflow_of(complete("a"), framing=Compressing())
     assert b"".join(pieces(outflow)) == b"<a >$"
     assert outflow.error is None
+
+
+class Bytes(Words):
+    """Chunks as they are."""
+
+    def head(self) -> bytes:
+        return b""
+
+    def tail(self) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize("body", [b"1", b"123"])
+def test_the_last_promised_byte_waits_without_being_asked_for(
+    body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = monotonic()
+    monkeypatch.setattr(outflow_module, "monotonic", lambda: now)
+    source = ByHand(body)
+    outflow = outflow_of(source, content_length=len(body), framing=Bytes())
+    assert outflow.step(0.0) == b""
+    assert (outflow.wake_at < FOREVER) is (len(body) > 1)
+    now += HOLD_SECONDS
+    assert sent(outflow) == body[:-1]
+    assert outflow.wake_at == FOREVER  # until the source calls
+    source.end()
+    assert sent(outflow) == body[-1:]
+    assert outflow.step(0.0) is None
+    assert outflow.error is None
+
+
+def sent(outflow: Outflow) -> bytes:
+    piece = outflow.step(0.0)
+    assert isinstance(piece, bytes)
+    outflow.sent(len(piece), monotonic())
+    return piece
