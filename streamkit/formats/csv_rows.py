@@ -39,7 +39,7 @@ __all__ = ["CSVEncoder"]
 
 BYTES: Final = (bytes, bytearray, memoryview)
 LONG_LINE: Final = 1024
-"""Characters. A batch is left after a line of this length: sixty more like it would be no small piece."""
+"""Characters. A batch is left after a longer line: a hundred more like it would be no small piece."""
 
 BYTE_ORDER_MARK = "\ufeff"
 """What Excel needs to read a file as UTF-8. `csv.reader` takes it for a part of the first name."""

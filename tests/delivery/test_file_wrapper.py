@@ -19,6 +19,14 @@ from tests.conftest import eventually
 pytestmark = pytest.mark.usefixtures("running_loop", "nothing_left")
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of a thousand bytes."""
+    path = tmp_path / "file.txt"
+    path.write_bytes(b"x" * 1000)
+    return path
+
+
 def request_on(server: socket.socket) -> dict[str, Any]:
     """The environ of a server that lends its socket, and sends files itself."""
     return {
@@ -81,9 +89,7 @@ def test_a_file_whose_descriptor_something_has_closed_ends_its_stream(
     assert len(limiter) == len(streams) == 0
 
 
-def test_a_file_that_was_shorter_for_a_moment_ends_the_connection(tmp_path: Path) -> None:
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"x" * 1000)
+def test_a_file_that_was_shorter_for_a_moment_ends_the_connection(path: Path) -> None:
     server, client = socket.socketpair()
     outcomes: list[str | None] = []
     with server, client:
@@ -98,10 +104,8 @@ def test_a_file_that_was_shorter_for_a_moment_ends_the_connection(tmp_path: Path
         assert server.fileno() < 0  # the next answer would be read as the missing bytes
 
 
-def test_a_file_that_is_not_sent_leaves_the_connection_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_sent_leaves_the_connection_alone(path: Path) -> None:
     """A middleware may answer something else; gunicorn asks for the descriptor also where it omits a body (HEAD)."""
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"x" * 1000)
     server, client = socket.socketpair()
     with server, client:
         answer: Any = FileResponse(path)(request_on(server), lambda *_: None)
@@ -111,10 +115,8 @@ def test_a_file_that_is_not_sent_leaves_the_connection_alone(tmp_path: Path) -> 
         assert client.recv(100) == b"another answer"
 
 
-def test_what_a_server_raises_itself_stays_what_it_is(tmp_path: Path) -> None:
+def test_what_a_server_raises_itself_stays_what_it_is(path: Path) -> None:
     """gunicorn's worker that is aborted while it sends leaves by SystemExit."""
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"x" * 1000)
     server, client = socket.socketpair()
     outcomes: list[str | None] = []
     with server, client:
@@ -126,11 +128,9 @@ def test_what_a_server_raises_itself_stays_what_it_is(tmp_path: Path) -> None:
     assert outcomes == ["client_gone"]
 
 
-def test_the_end_of_a_file_is_the_promised_one(tmp_path: Path) -> None:
+def test_the_end_of_a_file_is_the_promised_one(path: Path) -> None:
     """waitress promises its client what it finds by moving to the end."""
     buffers = pytest.importorskip("waitress.buffers")
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"x" * 1000)
     environ = {
         "REQUEST_METHOD": "GET",
         "SERVER_SOFTWARE": "waitress",
@@ -146,10 +146,8 @@ def test_the_end_of_a_file_is_the_promised_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("delivery", ["auto", "detached", "threaded"])
 def test_a_file_that_cannot_be_read_fails_before_the_head(
-    tmp_path: Path, delivery: Any, monkeypatch: pytest.MonkeyPatch
+    path: Path, delivery: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "file.txt"
-    path.write_bytes(b"x" * 1000)
     outcomes: list[str | None] = []
     statuses: list[str] = []
     server, client = socket.socketpair()
